@@ -1,0 +1,1 @@
+"""Loads, attaches and decodes the kernel side. Only receivers import it."""

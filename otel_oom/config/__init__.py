@@ -1,0 +1,1 @@
+"""From YAML text to checked dataclasses, with the place of every problem."""

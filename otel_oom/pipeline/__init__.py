@@ -1,0 +1,1 @@
+"""The contracts between components, and the machinery that every component shares."""

@@ -1,0 +1,129 @@
+"""Where every item went: the sum that must close for each signal.
+
+    produced + copied = delivered + rejected + dropped{reason} + held
+
+`held` is asked of the components that hold items (queues, batchers); everything else is
+counted here, at the moment it happens, by the component that knows. The self-telemetry and
+the summary at the stop are views of this one table.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from otel_oom import errors
+from otel_oom.pipeline.data import Batch, Signal
+
+if TYPE_CHECKING:
+    from otel_oom.pipeline.consumer import Consumer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Balance:
+    """One signal's sum, in items."""
+
+    produced: int
+    copied: int
+    delivered: int
+    rejected: int
+    dropped: dict[str, int]
+    held: int
+
+    @property
+    def difference(self) -> int:
+        """Items that the sum cannot explain; anything but 0 is a bug of ours."""
+        gone = self.delivered + self.rejected + sum(self.dropped.values()) + self.held
+        return self.produced + self.copied - gone
+
+
+class Ledger:
+    """The table. All counts are items, all methods add."""
+
+    def __init__(self) -> None:
+        self._produced: collections.Counter[tuple[str, Signal]] = collections.Counter()
+        self._copied: collections.Counter[Signal] = collections.Counter()
+        self._delivered: collections.Counter[tuple[str, Signal]] = collections.Counter()
+        self._rejected: collections.Counter[tuple[str, Signal]] = collections.Counter()
+        self._dropped: collections.Counter[tuple[str, Signal, str]] = collections.Counter()
+        self._counters: collections.Counter[tuple[str, str, Signal]] = collections.Counter()
+        self._holders: dict[str, Callable[[Signal], int]] = {}
+
+    def produced(self, component: str, signal: Signal, items: int) -> None:
+        """A receiver made these items."""
+        self._produced[component, signal] += items
+
+    def copied(self, signal: Signal, items: int) -> None:
+        """A fan-out made these further copies due."""
+        self._copied[signal] += items
+
+    def delivered(self, component: str, signal: Signal, items: int) -> None:
+        """A destination said that it has these items."""
+        self._delivered[component, signal] += items
+
+    def rejected(self, component: str, signal: Signal, items: int) -> None:
+        """A destination refused these items for good."""
+        self._rejected[component, signal] += items
+
+    def dropped(self, component: str, signal: Signal, items: int, reason: str) -> None:
+        """A component gave these items up; `reason` is a short fixed word."""
+        self._dropped[component, signal, reason] += items
+
+    def count(self, name: str, component: str, signal: Signal, items: int) -> None:
+        """A self-telemetry counter beside the sum, e.g. `exporter_send_failed`."""
+        self._counters[name, component, signal] += items
+
+    def hold(self, component: str, held: Callable[[Signal], int]) -> None:
+        """Register a component that holds items; `held` tells how many now."""
+        self._holders[component] = held
+
+    def balance(self, signal: Signal) -> Balance:
+        """The sum of one signal now."""
+        dropped: collections.Counter[str] = collections.Counter()
+        for (_, of, reason), items in self._dropped.items():
+            if of is signal:
+                dropped[reason] += items
+        return Balance(
+            produced=_total(self._produced, signal),
+            copied=self._copied[signal],
+            delivered=_total(self._delivered, signal),
+            rejected=_total(self._rejected, signal),
+            dropped=dict(dropped),
+            held=sum(held(signal) for held in self._holders.values()),
+        )
+
+    def rows(self) -> Iterator[tuple[str, str, Signal, str, int]]:
+        """Every count as (name, component, signal, reason or "", items), for telemetry."""
+        for name, table in self._sums():
+            for (component, signal), items in table.items():
+                yield name, component, signal, "", items
+        for (component, signal, reason), items in self._dropped.items():
+            yield "dropped", component, signal, reason, items
+        for (name, component, signal), items in self._counters.items():
+            yield name, component, signal, "", items
+        for component, held in self._holders.items():
+            for signal in Signal:
+                yield "held", component, signal, "", held(signal)
+
+    def _sums(self) -> tuple[tuple[str, collections.Counter[tuple[str, Signal]]], ...]:
+        return (
+            ("produced", self._produced),
+            ("delivered", self._delivered),
+            ("rejected", self._rejected),
+        )
+
+
+def _total(table: collections.Counter[tuple[str, Signal]], signal: Signal) -> int:
+    return sum(items for (_, of), items in table.items() if of is signal)
+
+
+async def deliver_or_drop(
+    consumer: Consumer, batch: Batch, ledger: Ledger, component: str = "pipeline"
+) -> None:
+    """Hand a batch on; what the consumer refuses is dropped, counted by its reason."""
+    try:
+        await consumer.consume(batch)
+    except errors.Refused as refused:
+        ledger.dropped(component, batch.signal, batch.items, refused.reason)

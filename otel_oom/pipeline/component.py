@@ -1,0 +1,138 @@
+"""The contract of a component, and of the factory that makes it from its config.
+
+A component's module reads in one order: why it exists, `Config`, the class, `FACTORY`.
+The factory is found by entry point (`otel_oom.receivers`, `.processors`, `.exporters`,
+`.extensions`), so another package adds a component the way ours do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from otel_oom.config.types import ComponentId
+from otel_oom.pipeline import accounting
+from otel_oom.pipeline.consumer import Consumer
+from otel_oom.pipeline.data import Signal
+
+
+class Kind(enum.StrEnum):
+    """The kinds of component, spelled as the config's sections and the entry points are."""
+
+    RECEIVER = "receivers"
+    PROCESSOR = "processors"
+    EXPORTER = "exporters"
+    EXTENSION = "extensions"
+
+
+class Stability(enum.StrEnum):
+    """The collector's ladder (collector docs/component-stability.md)."""
+
+    DEVELOPMENT = "development"
+    ALPHA = "alpha"
+    BETA = "beta"
+    STABLE = "stable"
+
+
+class State(enum.StrEnum):
+    """The collector's component states (collector docs/component-status.md)."""
+
+    STARTING = "StatusStarting"
+    OK = "StatusOK"
+    RECOVERABLE_ERROR = "StatusRecoverableError"
+    PERMANENT_ERROR = "StatusPermanentError"
+    FATAL_ERROR = "StatusFatalError"
+    STOPPING = "StatusStopping"
+    STOPPED = "StatusStopped"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Status:
+    """What a component says of itself; `detail` is one line for a person."""
+
+    state: State
+    detail: str = ""
+
+
+class Component(Protocol):
+    """Anything with a life. Started exporters first and receivers last, stopped the other way."""
+
+    async def start(self) -> None:
+        """Get ready, or raise `errors.ComponentError` with the cause and the remedy."""
+
+    async def shutdown(self) -> None:
+        """Stop taking work and hand on or send what is held.
+
+        Safe before `start`, and twice. What cannot be handed on is counted as dropped.
+        """
+
+
+class ConsumingComponent(Component, Consumer, Protocol):
+    """A component that takes batches: a processor or an exporter."""
+
+
+class Board(Protocol):
+    """What an extension may know of the agent."""
+
+    def statuses(self) -> Mapping[str, Status]:
+        """The last status of every component, by `kind/id`."""
+
+    def ready(self) -> bool:
+        """Whether every component is started and none is in an error state."""
+
+    def started_at_s(self) -> float:
+        """Wall-clock time of the start, Unix seconds."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """What code gives a component, as its `Config` is what the user gives."""
+
+    id: ComponentId
+    ledger: accounting.Ledger
+    report: Callable[[Status], None]
+    board: Board
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The component's id as users write it, `type/name`."""
+        return str(self.id)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `otel-oom doctor`: what was asked, how it is, what follows."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+CreateReceiver = Callable[[Settings, Any, Mapping[Signal, Consumer]], Component]
+CreateProcessor = Callable[[Settings, Any, Consumer], ConsumingComponent]
+CreateExporter = Callable[[Settings, Any], ConsumingComponent]
+CreateExtension = Callable[[Settings, Any], Component]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Factory:
+    """How to make one type of component.
+
+    `config` is a dataclass whose defaults are the component's; `create` takes
+    `(settings, config)` and, for a receiver, the consumer of each signal that a pipeline wants
+    from it, for a processor the next consumer. A receiver, exporter or extension is made once
+    per id, a processor once per pipeline.
+    """
+
+    type: str
+    kind: Kind
+    config: type[Any]
+    create: Callable[..., Component]
+    signals: Mapping[Signal, Stability] = dataclasses.field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    mutates: bool = False
+    doctor: Callable[[Any], Sequence[Check]] | None = None

@@ -1,0 +1,1 @@
+"""Kernel records become OTLP here, once."""
