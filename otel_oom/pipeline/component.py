@@ -128,7 +128,7 @@ class Factory:
     per id, a processor once per pipeline.
     """
 
-    type: str
+    type_name: str
     kind: Kind
     config: type[Any]
     create: Callable[..., Component]

@@ -25,7 +25,7 @@ class Signal(enum.StrEnum):
     METRICS = "metrics"
 
 
-MESSAGES: dict[Signal, type[LogsData] | type[TracesData] | type[MetricsData]] = {
+MESSAGES: dict[Signal, type[LogsData | TracesData | MetricsData]] = {
     Signal.LOGS: LogsData,
     Signal.TRACES: TracesData,
     Signal.METRICS: MetricsData,
