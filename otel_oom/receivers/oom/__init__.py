@@ -1,0 +1,186 @@
+"""Every OOM kill of the host as an OTLP log record and a span, and proof that none is missing.
+
+Kubernetes does not say which process the kernel killed, and tools that hook oom_kill_process
+mistake who asked for memory for who died, and see one kill where a whole cgroup died. This
+receiver takes the victim from the kernel's own mark, its command line from its own context,
+and holds its count against the kernel's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import pathlib
+from collections.abc import Mapping
+
+from otel_oom import errors
+from otel_oom.pipeline import accounting, component
+from otel_oom.pipeline.consumer import Consumer
+from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.receivers.oom import capture, doctor
+from otel_oom.receivers.oom.config import Config
+
+_OUTBOX_BATCHES = 256
+_RECHECK_S = 0.3
+
+
+class OomReceiver:
+    """Ring to OTLP. The kernel's ring is drained by the event loop; no kill is polled for."""
+
+    def __init__(
+        self,
+        settings: component.Settings,
+        config: Config,
+        consumers: Mapping[Signal, Consumer],
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._consumers = consumers
+        self._outbox: collections.deque[Batch] = collections.deque()
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sender: asyncio.Task[None] | None = None
+        self._is_stopping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._capture: capture.Capture | None = None
+        self._summary: list[str] = []
+
+    async def start(self) -> None:
+        """Read the counters, attach the probes, then report what happened since the last run."""
+        root = pathlib.Path(self._config.root_path)
+        try:
+            running = capture.Capture(root, self._config, self._settings.version)
+        except (errors.BpfError, OSError) as error:
+            raise errors.ComponentError(f"OOM kills cannot be captured: {error}") from error
+        self._capture = running
+        self._register(running)
+        self._emit(Signal.LOGS, running.missed_while_down())
+        loop = asyncio.get_running_loop()
+        loop.add_reader(running.ring.fd, self._on_ring, running)
+        self._tasks = [
+            loop.create_task(self._reconcile(running), name="oom-reconcile"),
+            loop.create_task(self._collect(running), name="oom-collect"),
+        ]
+        self._sender = loop.create_task(self._send(running), name="oom-send")
+        self._settings.report(component.Status(component.State.OK, running.describe()))
+
+    def _register(self, running: capture.Capture) -> None:
+        ledger, name = self._settings.ledger, self._settings.name
+        ledger.hold(name, self._held)
+        ledger.gauge("kernel_lost", name, running.kernel_lost)
+        ledger.gauge("oom_reconcile_difference", name, running.difference)
+
+    async def shutdown(self) -> None:
+        """Stop capturing, report what is known of the last kills, and say how the books stand."""
+        running, self._capture = self._capture, None
+        if running is None:
+            return
+        asyncio.get_running_loop().remove_reader(running.ring.fd)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._timer:
+            self._timer.cancel()
+        try:
+            self._emit_ready(running, running.finish())
+            self._emit(Signal.METRICS, running.metric())
+            self._summary = running.summary()
+            self._is_stopping = True
+            self._wake.set()
+            if self._sender:
+                await self._sender
+        finally:
+            self._drop_outbox()
+            running.close()
+
+    def summary(self) -> list[str]:
+        """How the identities stand, a line each."""
+        return self._capture.summary() if self._capture else self._summary
+
+    def _on_ring(self, running: capture.Capture) -> None:
+        """Take what the ring has, unless the way out is blocked: then it waits in the ring."""
+        loop = asyncio.get_running_loop()
+        if len(self._outbox) >= _OUTBOX_BATCHES:
+            loop.remove_reader(running.ring.fd)
+            return
+        running.drain(loop.time())
+        self._emit_due(running)
+
+    def _emit_due(self, running: capture.Capture) -> None:
+        """Send on what is ready, and come back when the next kill has settled."""
+        loop = asyncio.get_running_loop()
+        self._emit_ready(running, running.ready(loop.time()))
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        due_s = running.next_s()
+        if due_s is not None:
+            self._timer = loop.call_at(due_s, self._emit_due, running)
+
+    def _emit_ready(self, running: capture.Capture, ready: capture.Ready) -> None:
+        reports, spans = ready
+        if reports:
+            self._emit(Signal.LOGS, running.logs(reports))
+        if spans:
+            self._emit(Signal.TRACES, running.spans(spans))
+
+    def _emit(self, signal: Signal, batch: Batch | None) -> None:
+        if batch is None or not batch.items or signal not in self._consumers:
+            return
+        self._settings.ledger.produced(self._settings.name, signal, batch.items)
+        self._outbox.append(batch)
+        self._wake.set()
+
+    async def _send(self, running: capture.Capture) -> None:
+        """Hand on the outbox; with room in it again, the ring is read again."""
+        loop = asyncio.get_running_loop()
+        while self._outbox or not self._is_stopping:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._send_all()
+            if not self._is_stopping:
+                loop.add_reader(running.ring.fd, self._on_ring, running)
+
+    async def _send_all(self) -> None:
+        """Hand on the outbox; a batch leaves it before it is another's to account for."""
+        while self._outbox:
+            batch = self._outbox.popleft()
+            await accounting.deliver_or_drop(
+                self._consumers[batch.signal], batch, self._settings.ledger, self._settings.name
+            )
+
+    def _drop_outbox(self) -> None:
+        """The service ran out of patience: what could not be handed on is counted."""
+        while self._outbox:
+            batch = self._outbox.popleft()
+            self._settings.ledger.dropped(
+                self._settings.name, batch.signal, batch.items, "shutdown"
+            )
+
+    def _held(self, signal: Signal) -> int:
+        return sum(batch.items for batch in self._outbox if batch.signal is signal)
+
+    async def _reconcile(self, running: capture.Capture) -> None:
+        while True:
+            batch, is_pending = running.check()
+            self._emit(Signal.LOGS, batch)
+            await asyncio.sleep(_RECHECK_S if is_pending else self._config.reconcile_interval)
+
+    async def _collect(self, running: capture.Capture) -> None:
+        while True:
+            await asyncio.sleep(self._config.collection_interval)
+            self._emit(Signal.METRICS, running.metric())
+
+
+FACTORY = component.Factory(
+    type_name="oom",
+    kind=component.Kind.RECEIVER,
+    config=Config,
+    create=OomReceiver,
+    signals={
+        Signal.LOGS: component.Stability.ALPHA,
+        Signal.TRACES: component.Stability.ALPHA,
+        Signal.METRICS: component.Stability.ALPHA,
+    },
+    doctor=doctor.checks,
+)

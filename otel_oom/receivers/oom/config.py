@@ -1,0 +1,59 @@
+"""The options of the receiver `oom`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from otel_oom.config.types import ByteSize, Duration
+
+_PAGE_BYTES = 4096
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Options of the receiver `oom`."""
+
+    ring_size: ByteSize = ByteSize(1024 * 1024)
+    """Bytes of the kernel's ring, a power of two of at least 4 KiB. A kill takes 2 to 6 KiB in
+    it until the agent reads it; kills that find no room are reported from the counters."""
+
+    settle: Duration = Duration(0.25)
+    """How long a record waits for its victim's exit. Shorter: more records without exit."""
+
+    settle_exit: Duration = Duration(10.0)
+    """How long a span waits for the exit; then it ends with status ERROR."""
+
+    reconcile_interval: Duration = Duration(1.0)
+    """How often the books are held against the kernel's counters. A missed kill is reported
+    within this and 0.3 s."""
+
+    collection_interval: Duration = Duration(10.0)
+    """How often the metric `oom.kills` is sent."""
+
+    siblings: int = 16
+    """Most processes under the limit that `oom.processes` lists beside victim, trigger and
+    their ancestors. Each costs one read in /proc at a kill."""
+
+    command_args: bool = True
+    """Whether to record the victim's command line, which may hold secrets."""
+
+    state_directory: str = "/var/lib/otel-oom"
+    """Where the counters are kept between runs, so that kills while the agent is down are
+    reported at its next start. It is made if it is missing."""
+
+    root_path: str = "/"
+    """Where the host's /proc and /sys are; in a container, where they are mounted."""
+
+    def validate(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
+        """Relations that types cannot say."""
+        if self.ring_size < _PAGE_BYTES or self.ring_size & (self.ring_size - 1):
+            yield ("ring_size",), "`ring_size` must be a power of two of at least 4KiB"
+        if self.settle_exit < self.settle:
+            yield ("settle_exit",), "`settle_exit` must not be shorter than `settle`"
+        if self.reconcile_interval <= 0:
+            yield ("reconcile_interval",), "`reconcile_interval` must be longer than 0"
+        if self.collection_interval <= 0:
+            yield ("collection_interval",), "`collection_interval` must be longer than 0"
+        if self.siblings < 0:
+            yield ("siblings",), "`siblings` must not be negative"

@@ -1,0 +1,251 @@
+"""Puts the kernel's records together: a mark, its delivery, its exit are one kill.
+
+A kill is reported once its victim's exit was seen, or after `settle`; its span ends with the
+exit, or with an error after `settle_exit`. Kills of one decision make an episode.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+from otel_oom.bpf.events import OomMarkFlag, OomMemcg, OomMemcgFlag
+from otel_oom.receivers.oom.context import Context
+from otel_oom.receivers.oom.limit import Limit
+from otel_oom.receivers.oom.records import Delivered, Exited, Identity, Mark, Record
+
+PRIMARY, GROUP_MEMBER, ALREADY_DYING = "primary", "group_member", "already_dying"
+
+_GROUP_QUIET_S = 0.02
+"""A group's records wait until no member was marked for so long, to tell how many it was."""
+
+
+@dataclasses.dataclass(slots=True)
+class Episode:
+    """One decision of the kernel. `kills` grows while its members are marked."""
+
+    number: int
+    key: tuple[int, ...]
+    first_boot_ns: int
+    is_group: bool
+    kills: int = 0
+    last_mark_s: float = 0.0
+
+
+@dataclasses.dataclass(slots=True)
+class Kill:
+    """One victim, as far as it is known yet."""
+
+    mark: Mark
+    limit: Limit
+    context: Context | None
+    episode: Episode
+    role: str
+    marked_s: float
+    delivered: Delivered | None = None
+    exited: Exited | None = None
+    is_reported: bool = False
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether the kernel counted a kill; a mark of which that is unknown is taken as one."""
+        return self.role != ALREADY_DYING
+
+
+@dataclasses.dataclass(slots=True)
+class Tally:
+    """Counts of what came in, for the identities; records, not processes, where not said."""
+
+    distinct: int = 0
+    already_dying: int = 0
+    groups: int = 0
+    bad_marks: int = 0
+    exits_without_mark: int = 0
+    lost_track: int = 0
+
+
+class Assembler:
+    """Takes records in the ring's order, gives out kills that are ready.
+
+    `examine` reads a mark's limit and context; times are the loop's, in seconds.
+    """
+
+    def __init__(
+        self,
+        examine: Callable[[Mark], tuple[Limit, Context | None]],
+        *,
+        settle_s: float,
+        settle_exit_s: float,
+    ) -> None:
+        self.tally = Tally()
+        self._examine = examine
+        self._settle_s = settle_s
+        self._settle_exit_s = settle_exit_s
+        self._open: dict[Identity, Kill] = {}
+        self._by_pid: dict[int, tuple[Mark, float]] = {}
+        self._numbers = itertools.count(1)
+        self._episode: Episode | None = None
+
+    def take(self, record: Record, now_s: float) -> None:
+        """Account for one record."""
+        if isinstance(record, Mark):
+            self._take_mark(record, now_s)
+        elif isinstance(record, Delivered):
+            self._take_delivered(record)
+        else:
+            self._take_exited(record)
+
+    def ready(self, now_s: float, *, flush: bool = False) -> tuple[list[Kill], list[Kill]]:
+        """Kills to report now, and kills whose span is to be sent now; `flush`: all of them."""
+        reports, spans = [], []
+        self._enter_unjoined(now_s, flush=flush)
+        for identity, kill in list(self._open.items()):
+            if not kill.is_reported and (flush or self._is_settled(kill, now_s)):
+                kill.is_reported = True
+                reports.append(kill)
+            overdue = flush or now_s >= kill.marked_s + self._settle_exit_s
+            if kill.is_reported and (kill.exited or overdue):
+                spans.append(kill)
+                del self._open[identity]
+        return reports, spans
+
+    def next_s(self) -> float | None:
+        """When `ready` will have something, if no record comes before; None for never."""
+        due = [self._due_s(kill) for kill in self._open.values()]
+        due += [marked_s + self._settle_s for _, marked_s in self._by_pid.values()]
+        return min(due, default=None)
+
+    def __len__(self) -> int:
+        """Kills that are not reported yet."""
+        unreported = sum(not kill.is_reported for kill in self._open.values())
+        return unreported + len(self._by_pid)
+
+    def _take_mark(self, mark: Mark, now_s: float) -> None:
+        if not mark.has(OomMarkFlag.HAS_VICTIM):
+            self._by_pid[mark.raw.pid] = (mark, now_s)
+            return
+        if mark.has(OomMarkFlag.AT_DELIVERY):
+            mark = self._join(mark)
+        if mark.identity not in self._open:
+            self._enter(mark, now_s)
+
+    def _enter(self, mark: Mark, now_s: float) -> None:
+        self.tally.distinct += 1
+        limit, context = self._examine(mark)
+        episode = self._episode_of(mark, limit)
+        role = self._role(mark, episode)
+        episode.last_mark_s = now_s
+        self._open[mark.identity] = Kill(mark, limit, context, episode, role, now_s)
+
+    def _enter_unjoined(self, now_s: float, *, flush: bool) -> None:
+        """Marks by pid whose victim never took its SIGKILL are reported as they are."""
+        for pid, (mark, marked_s) in list(self._by_pid.items()):
+            if flush or now_s >= marked_s + self._settle_s:
+                del self._by_pid[pid]
+                self._enter(mark, marked_s)
+
+    def _join(self, late: Mark) -> Mark:
+        """A kernel that marks by pid: its mark has the trigger, the delivery has the victim."""
+        if late.raw.pid not in self._by_pid:
+            return late
+        early, _ = self._by_pid.pop(late.raw.pid)
+        raw = late.raw._replace(
+            boot_ns=early.raw.boot_ns,
+            trigger=early.raw.trigger,
+            trigger_tid=early.raw.trigger_tid,
+            flags=late.raw.flags | early.raw.flags,
+            decision=early.raw.decision,
+            decision_memcg_id=early.raw.decision_memcg_id,
+            decision_total_pages=early.raw.decision_total_pages,
+            decision_points=early.raw.decision_points,
+            decision_constraint=early.raw.decision_constraint,
+            decision_order=early.raw.decision_order,
+            decision_gfp=early.raw.decision_gfp,
+        )
+        return dataclasses.replace(
+            late,
+            raw=raw,
+            trigger=early.trigger,
+            trigger_ancestors=early.trigger_ancestors,
+            trigger_path=early.trigger_path,
+        )
+
+    def _episode_of(self, mark: Mark, limit: Limit) -> Episode:
+        group = group_memcg(mark, limit)
+        key = _episode_key(mark, group.id if group else 0, group.group_kills if group else 0)
+        last = self._episode
+        if last and group and _continues(last.key, key):
+            last.key = key
+            return last
+        self._episode = Episode(next(self._numbers), key, mark.raw.boot_ns, group is not None)
+        self.tally.groups += group is not None
+        return self._episode
+
+    def _role(self, mark: Mark, episode: Episode) -> str:
+        known_alive = not mark.has(OomMarkFlag.KILLED) and mark.has(OomMarkFlag.KILLED_KNOWN)
+        if known_alive:
+            self.tally.already_dying += 1
+            return ALREADY_DYING
+        episode.kills += 1
+        return PRIMARY if episode.kills == 1 else GROUP_MEMBER
+
+    def _take_delivered(self, delivered: Delivered) -> None:
+        kill = self._open.get(delivered.identity)
+        if kill is None:
+            self.tally.lost_track += 1
+            return
+        kill.delivered = delivered
+
+    def _take_exited(self, exited: Exited) -> None:
+        kill = self._open.get(exited.identity)
+        if kill is None:
+            self.tally.exits_without_mark += 1
+            return
+        kill.exited = exited
+
+    def _is_settled(self, kill: Kill, now_s: float) -> bool:
+        return now_s >= self._report_s(kill)
+
+    def _report_s(self, kill: Kill) -> float:
+        latest = kill.marked_s + self._settle_s
+        if kill.exited is None:
+            return latest
+        if kill.episode.is_group:
+            return min(latest, kill.episode.last_mark_s + _GROUP_QUIET_S)
+        return 0.0
+
+    def _due_s(self, kill: Kill) -> float:
+        if not kill.is_reported:
+            return self._report_s(kill)
+        return 0.0 if kill.exited else kill.marked_s + self._settle_exit_s
+
+
+def group_memcg(mark: Mark, limit: Limit) -> OomMemcg | None:
+    """The memcg that memory.oom.group kills as one; None if the kill was of one process.
+
+    It is the highest that has the flag, up to the limit's owner (mm/memcontrol.c,
+    mem_cgroup_get_oom_group).
+    """
+    highest = None
+    for memcg in mark.memcgs:
+        if memcg.flags & OomMemcgFlag.GROUP and memcg.level:
+            highest = memcg
+        if limit.owner is not None and memcg.id == limit.owner.id:
+            break
+    return highest
+
+
+def _episode_key(mark: Mark, group_id: int, group_kills: int) -> tuple[int, ...]:
+    return (mark.raw.decision, mark.raw.trigger_tid, group_id, group_kills)
+
+
+def _continues(last: tuple[int, ...], key: tuple[int, ...]) -> bool:
+    """Whether two marks in a row are of one group kill.
+
+    With the hook they have one decision's number. Without, they have one trigger and group,
+    whose count of group kills moves between the first mark and the second, and not after.
+    """
+    if last[0] or key[0]:
+        return last[0] == key[0]
+    return last[1:3] == key[1:3] and key[3] - last[3] in (0, 1)

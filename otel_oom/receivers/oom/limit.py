@@ -1,0 +1,92 @@
+"""Whose limit was hit, and what was short: from the best evidence that the kernel gave.
+
+1. `oom_control`, where oom_kill_process could be hooked: the kernel's own answer.
+2. The OOM lock of cgroup v1's code, which the kernel holds on the subtree of the memcg whose
+   limit was hit while it decides (mm/memcontrol-v1.c, mem_cgroup_oom_trylock): its root is
+   the owner. Kernels with CONFIG_MEMCG_V1 do so for both versions of cgroups. Another OOM
+   may hold such a lock while it waits for its turn, so the trigger must be in that subtree.
+3. If no memcg above the victim has a limit, none can have been hit: the host was short.
+Otherwise it is not known, and we say so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from otel_oom.bpf.events import OomMarkFlag, OomMemcg, OomMemcgFlag
+from otel_oom.receivers.oom.records import Mark
+
+CONSTRAINTS = ("none", "cpuset", "memory_policy", "memcg")
+"""The kernel's enum oom_constraint, by value (include/linux/oom.h)."""
+
+_NO_HOOK = "oom_kill_process cannot be hooked on this kernel"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limit:
+    """The verdict. `owner` is None for the host and for unknown; `reason` says why unknown."""
+
+    constraint: str = ""
+    owner: OomMemcg | None = None
+    reason: str = ""
+    constraint_reason: str = ""
+
+
+def find(mark: Mark, *, unlimited_pages: int, memory_nodes: int) -> Limit:
+    """The verdict on a mark.
+
+    `unlimited_pages` is what page_counter.max holds without a limit, `memory_nodes` the number
+    of NUMA nodes with memory: with one, neither a cpuset nor a policy can be short alone.
+    """
+    if mark.has(OomMarkFlag.HAS_DECISION):
+        return _decided(mark)
+    if not mark.memcgs:
+        return Limit(reason="the kernel gave no memory cgroup", constraint_reason=_NO_HOOK)
+    locked = [memcg for memcg in mark.memcgs if memcg.flags & OomMemcgFlag.LOCKED]
+    if locked and _trigger_is_under(mark, locked[-1]):
+        return Limit("memcg", locked[-1])
+    if all(memcg.max_pages >= unlimited_pages for memcg in mark.memcgs):
+        return _host(memory_nodes)
+    reason = f"{_NO_HOOK}, and nothing else tells which limit it was"
+    return Limit(reason=reason, constraint_reason=reason)
+
+
+def unlimited_pages(page_bytes: int) -> int:
+    """PAGE_COUNTER_MAX of a 64-bit kernel (include/linux/page_counter.h)."""
+    return (2**63 - 1) // page_bytes
+
+
+def memory_nodes(root: pathlib.Path = pathlib.Path("/")) -> int:
+    """NUMA nodes with memory; 1 where the kernel knows no others."""
+    try:
+        text = (root / "sys/devices/system/node/has_memory").read_text()
+    except OSError:
+        return 1
+    spans = [span.partition("-") for span in text.strip().split(",") if span]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in spans) or 1
+
+
+def _trigger_is_under(mark: Mark, memcg: OomMemcg) -> bool:
+    if mark.trigger_is_victim:
+        return True
+    return mark.trigger_path[: memcg.level] == mark.victim_path[: memcg.level]
+
+
+def _host(nodes: int) -> Limit:
+    if nodes == 1:
+        return Limit("none")
+    return Limit(constraint_reason=f"{_NO_HOOK}; none, cpuset and memory_policy look the same")
+
+
+def _decided(mark: Mark) -> Limit:
+    number = mark.raw.decision_constraint
+    constraint = CONSTRAINTS[number] if number < len(CONSTRAINTS) else f"unknown_{number}"
+    if not mark.raw.decision_memcg_id:
+        return Limit(constraint)
+    for memcg in mark.memcgs:
+        if memcg.id == mark.raw.decision_memcg_id:
+            return Limit(constraint, memcg)
+    return Limit(
+        constraint, reason=f"it is more than {len(mark.memcgs)} levels above the victim's cgroup"
+    )

@@ -1,0 +1,199 @@
+"""Every name that the agent's telemetry uses: type, unit, stability and meaning, once.
+
+Names of the OpenTelemetry semantic conventions (1.44) where one exists; our own in `oom.*`,
+`storage.*` and `linux.psi.*` where none does. The tables in docs/ are made from this module,
+and a test holds what is emitted against it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+"""The schema of the conventional names; set on every scope."""
+
+SCOPE_OOM = "otel_oom.receivers.oom"
+
+
+class Stability(enum.StrEnum):
+    """As the semantic conventions grade names."""
+
+    DEVELOPMENT = "development"
+    RELEASE_CANDIDATE = "release_candidate"
+    STABLE = "stable"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute. `type` is OTLP's: string, int, double, boolean, string[], map[]."""
+
+    key: str
+    type: str
+    brief: str
+    unit: str = ""
+    stability: Stability = Stability.DEVELOPMENT
+    conventional: bool = False
+
+    def __str__(self) -> str:
+        return self.key
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """A log record's `EventName`, or a span's name."""
+
+    name: str
+    brief: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric."""
+
+    name: str
+    instrument: str
+    unit: str
+    brief: str
+
+
+ATTRIBUTES: dict[str, Attribute] = {}
+"""All attributes by key, in the order of the tables."""
+
+
+def _own(key: str, of: str, brief: str, unit: str = "") -> str:
+    ATTRIBUTES[key] = Attribute(key, of, brief, unit)
+    return key
+
+
+def _conventional(key: str, of: str, brief: str, stability: Stability) -> str:
+    ATTRIBUTES[key] = Attribute(key, of, brief, "", stability, conventional=True)
+    return key
+
+
+_RC, _DEV = Stability.RELEASE_CANDIDATE, Stability.DEVELOPMENT
+
+LOG_RECORD_UID = _conventional(
+    "log.record.uid", "string", "Unique to the record: a backend drops a duplicate by it.", _DEV
+)
+
+PROCESS_PID = _conventional(
+    "process.pid", "int", "Victim: thread-group id in the initial PID namespace.", _RC
+)
+PROCESS_VPID = _conventional("process.vpid", "int", "Victim: in its own PID namespace.", _RC)
+PROCESS_PARENT_PID = _conventional("process.parent_pid", "int", "Victim's parent.", _RC)
+PROCESS_EXECUTABLE_NAME = _conventional(
+    "process.executable.name", "string", "Victim: the kernel's name of the process (comm).", _RC
+)
+PROCESS_COMMAND_ARGS = _conventional(
+    "process.command_args",
+    "string[]",
+    "Victim: its command line, read in its own context as its SIGKILL arrived.",
+    _RC,
+)
+PROCESS_CREATION_TIME = _conventional(
+    "process.creation.time", "string", "Victim: start, ISO 8601 in UTC.", _RC
+)
+PROCESS_USER_ID = _conventional("process.user.id", "int", "Victim: real user id.", _RC)
+PROCESS_LINUX_CGROUP = _conventional(
+    "process.linux.cgroup", "string", "Victim: path of its memory cgroup.", _RC
+)
+PROCESS_EXIT_CODE = _conventional(
+    "process.exit.code", "int", "Victim: 128 + signal, as shells and runtimes print it.", _RC
+)
+
+EXIT_CONFIRMED = _own("oom.exit.confirmed", "boolean", "Whether the victim's exit was seen.")
+EXIT_LATENCY = _own("oom.exit.latency", "double", "From the mark to the exit.", "s")
+CONSTRAINT = _own(
+    "oom.constraint",
+    "string",
+    "What was short: `memcg`, `none` (the whole host), `cpuset` or `memory_policy`.",
+)
+VICTIM_ANON = _own("oom.victim.memory.anon", "int", "At the mark: anonymous, resident.", "By")
+VICTIM_FILE = _own("oom.victim.memory.file", "int", "At the mark: mapped files, resident.", "By")
+VICTIM_SHMEM = _own("oom.victim.memory.shmem", "int", "At the mark: shared, resident.", "By")
+VICTIM_SWAP = _own("oom.victim.memory.swap", "int", "At the mark: swapped out.", "By")
+VICTIM_PAGE_TABLES = _own("oom.victim.memory.page_tables", "int", "At the mark.", "By")
+VICTIM_VIRTUAL = _own("oom.victim.memory.virtual", "int", "At the mark: address space.", "By")
+VICTIM_SCORE_ADJ = _own("oom.victim.score_adj", "int", "`oom_score_adj`, -1000 to 1000.")
+VICTIM_SCORE = _own(
+    "oom.victim.score", "int", "The kernel's points of the chosen victim, in pages."
+)
+TRIGGER_PID = _own("oom.trigger.process.pid", "int", "Who asked for the memory.")
+TRIGGER_NAME = _own("oom.trigger.process.executable.name", "string", "Who asked: comm.")
+TRIGGER_CGROUP = _own("oom.trigger.cgroup", "string", "Who asked: path of its memory cgroup.")
+TRIGGER_IS_VICTIM = _own("oom.trigger.is_victim", "boolean", "Whether they are one process.")
+TRIGGER_IS_KERNEL = _own(
+    "oom.trigger.is_kernel_thread", "boolean", "Only if true: a kernel thread asked."
+)
+LIMIT_CGROUP = _own(
+    "oom.limit.cgroup",
+    "string",
+    "The cgroup whose limit was hit; it may be an ancestor of the victim's.",
+)
+LIMIT_BYTES = _own("oom.limit.bytes", "int", "That limit.", "By")
+LIMIT_USAGE = _own("oom.limit.usage", "int", "Memory charged under it at the mark.", "By")
+LIMIT_PEAK = _own("oom.limit.peak", "int", "The most it ever had.", "By")
+CGROUP_USAGE = _own("oom.cgroup.usage", "int", "Victim's cgroup at the mark.", "By")
+CGROUP_LIMIT = _own("oom.cgroup.limit", "int", "Victim's cgroup: its own limit, if set.", "By")
+CGROUP_ANON = _own("oom.cgroup.memory.anon", "int", "Victim's cgroup: anonymous.", "By")
+CGROUP_FILE = _own(
+    "oom.cgroup.memory.file", "int", "Victim's cgroup: page cache, shmem included.", "By"
+)
+CGROUP_SHMEM = _own("oom.cgroup.memory.shmem", "int", "Victim's cgroup: tmpfs, shared.", "By")
+CGROUP_SLAB = _own("oom.cgroup.memory.slab", "int", "Victim's cgroup: kernel slab.", "By")
+CGROUP_KERNEL_STACK = _own("oom.cgroup.memory.kernel_stack", "int", "Victim's cgroup.", "By")
+CGROUP_PAGE_TABLES = _own("oom.cgroup.memory.page_tables", "int", "Victim's cgroup.", "By")
+CGROUP_KILL_COUNT = _own(
+    "oom.cgroup.kill_count",
+    "int",
+    "The kernel's own count of kills in the victim's cgroup after this one.",
+)
+ALLOCATION_ORDER = _own("oom.allocation.order", "int", "log2 of the pages asked for; -1: sysrq.")
+ALLOCATION_GFP = _own("oom.allocation.gfp_flags", "string", "The kernel's gfp mask, in hex.")
+GROUP = _own("oom.group", "boolean", "Whether `memory.oom.group` made it kill a whole cgroup.")
+EPISODE_ID = _own("oom.episode.id", "string", "One decision of the kernel.")
+EPISODE_ROLE = _own("oom.episode.role", "string", "`primary`, `group_member`, `already_dying`.")
+EPISODE_KILLS = _own("oom.episode.kills", "int", "Processes killed by that decision so far.")
+PROCESSES = _own(
+    "oom.processes",
+    "map[]",
+    "The tree: `{pid, parent_pid, name, memory, role}`; role is `victim`, `trigger`, "
+    "`ancestor`, `trigger_ancestor` or `sibling`; memory is resident bytes.",
+)
+CAPTURE_MODE = _own("oom.capture.mode", "string", "`core`, `bcc`, `kmsg` or `counter`.")
+MISSING = _own("oom.missing", "string[]", "What could not be had, each `name: reason`.")
+MISSED_COUNT = _own(
+    "oom.missed.count", "int", "Kills that only the kernel's counters tell of (`counter`)."
+)
+MISSED_REASON = _own(
+    "oom.missed.reason",
+    "string",
+    "`ring_overflow`, `agent_down` or `not_seen`: why there is no record of each.",
+)
+PSI_SOME = _own(
+    "oom.psi.some.avg10", "double", "Memory pressure of the limit's cgroup: some stalled.", "%"
+)
+PSI_FULL = _own(
+    "oom.psi.full.avg10", "double", "Memory pressure of the limit's cgroup: all stalled.", "%"
+)
+HOST_PSI_SOME = _own(
+    "linux.psi.memory.some.avg10", "double", "Memory pressure of the host: some stalled.", "%"
+)
+HOST_PSI_FULL = _own(
+    "linux.psi.memory.full.avg10", "double", "Memory pressure of the host: all stalled.", "%"
+)
+
+EVENT_OOM_KILL = "oom.kill"
+SPAN_OOM_KILL = "oom.kill"
+METRIC_OOM_KILLS = Metric(
+    "oom.kills", "monotonic sum", "{kill}", "Processes that the kernel killed for memory."
+)
+
+EVENTS = (Event(EVENT_OOM_KILL, "The kernel killed a process for memory. Severity ERROR."),)
+SPAN_EVENTS = (
+    Event("marked", "The kernel chose the process."),
+    Event("signal_delivered", "SIGKILL reached it."),
+    Event("exited", "Its last thread is gone."),
+)
+METRICS = (METRIC_OOM_KILLS,)

@@ -1,0 +1,140 @@
+"""Writes otel_oom/bpf/events.py from the BTF of the built objects; `--check` only compares.
+
+Run by `make events` and, with `--check`, by `make lint`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from otel_oom.bpf import btf, libbpf  # noqa: E402 - the checkout's own, whatever is installed
+
+TARGET = ROOT / "otel_oom" / "bpf" / "events.py"
+OBJECT = ROOT / "otel_oom" / "bpf" / "objects" / "oom.bpf.o"
+STRUCTS = (
+    "oom_header",
+    "oom_process",
+    "oom_memcg",
+    "oom_mark",
+    "oom_delivered",
+    "oom_exited",
+    "oom_counters",
+)
+ENUMS = {
+    "oom_kind": ("OOM_KIND_", "IntEnum"),
+    "oom_mark_flag": ("OOM_MARK_", "IntFlag"),
+    "oom_memcg_flag": ("OOM_MEMCG_", "IntFlag"),
+}
+INTEGERS = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}
+
+HEAD = '''"""Python's view of bpf/oom.h, made by tools/make_events.py from BTF: do not edit.
+
+A struct at the start of another is flattened into it. Arrays and other nested structs stay
+bytes, for the reader to unpack when it needs them.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import ClassVar, NamedTuple
+'''
+
+
+def main() -> int:
+    """Write the module, or tell whether it is what would be written."""
+    text = render(btf.Btf(object_btf(OBJECT)))
+    if "--check" not in sys.argv:
+        TARGET.write_text(text)
+        return 0
+    if TARGET.read_text() == text:
+        return 0
+    print(f"{TARGET.relative_to(ROOT)} is not what bpf/oom.h says: run `make events`")
+    return 1
+
+
+def object_btf(path: pathlib.Path) -> bytes:
+    """The BTF of an object file; needs no rights, because nothing is loaded."""
+    data = path.read_bytes()
+    opened = libbpf.library().bpf_object__open_mem(data, len(data), None)
+    if not opened:
+        raise SystemExit(f"{path}: {libbpf.error_text()}")
+    raw = libbpf.raw_btf(libbpf.library().bpf_object__btf(opened))
+    libbpf.library().bpf_object__close(opened)
+    return raw
+
+
+def render(types: btf.Btf) -> str:
+    """The module's text."""
+    parts = [HEAD]
+    parts += [enum_class(types, name, *how) for name, how in ENUMS.items()]
+    parts += [struct_class(types, types.struct(name)) for name in STRUCTS]
+    return "\n\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def camel(name: str) -> str:
+    """`oom_mark` to `OomMark`."""
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def enum_class(types: btf.Btf, name: str, prefix: str, base: str) -> str:
+    """An enum, its values without the common prefix."""
+    lines = [f"class {camel(name)}(enum.{base}):", f'    """enum {name}."""', ""]
+    lines += [
+        f"    {key.removeprefix(prefix)} = {value}" for key, value in types.enum(name).items()
+    ]
+    return "\n".join(lines)
+
+
+def flatten(types: btf.Btf, found: btf.Struct) -> list[btf.Member]:
+    """The members, with a leading struct's own members in its place."""
+    first, *rest = found.members
+    if first.struct and not first.count:
+        return [*types.struct(first.struct).members, *rest]
+    return [first, *rest]
+
+
+def code(member: btf.Member) -> tuple[str, str]:
+    """Format code and Python type of a member."""
+    if member.struct or member.count or member.is_char:
+        return f"{member.size_bytes * (member.count or 1)}s", "bytes"
+    letter = INTEGERS[member.size_bytes, False]
+    return (letter.lower() if member.is_signed else letter), "int"
+
+
+def struct_class(types: btf.Btf, found: btf.Struct) -> str:
+    """A NamedTuple with its compiled format and the offsets that the loader compares."""
+    members = flatten(types, found)
+    end = 0
+    for member in members:
+        if member.offset_bytes != end:
+            raise SystemExit(f"struct {found.name} has a hole before {member.name}")
+        end += member.size_bytes * (member.count or 1)
+    if end != found.size_bytes:
+        raise SystemExit(f"struct {found.name} has a hole at its end")
+    form = "<" + "".join(code(member)[0] for member in members)
+    offsets = {m.name: (m.offset_bytes, m.size_bytes * (m.count or 1)) for m in found.members}
+    lines = [f"class {camel(found.name)}(NamedTuple):", f'    """struct {found.name}."""', ""]
+    lines += [f"    {member.name}: {code(member)[1]}" for member in members]
+    lines += ["", ""]
+    name = camel(found.name)
+    lines += [
+        f"class {name}Layout:",
+        f'    """Where struct {found.name} has its fields, in bytes: (offset, size)."""',
+        "",
+        f'    STRUCT: ClassVar[str] = "{found.name}"',
+        f"    SIZE_BYTES: ClassVar[int] = {found.size_bytes}",
+        f'    FORMAT: ClassVar[struct.Struct] = struct.Struct("{form}")',
+        "    OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {",
+        *(f'        "{key}": {value},' for key, value in offsets.items()),
+        "    }",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
