@@ -9,6 +9,7 @@ the summary at the stop are views of this one table.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -49,7 +50,8 @@ class Ledger:
         self._rejected: collections.Counter[tuple[str, Signal]] = collections.Counter()
         self._dropped: collections.Counter[tuple[str, Signal, str]] = collections.Counter()
         self._counters: collections.Counter[tuple[str, str, Signal]] = collections.Counter()
-        self._holders: dict[str, Callable[[Signal], int]] = {}
+        self._holders: list[tuple[str, Callable[[Signal], int]]] = []
+        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
 
     def produced(self, component: str, signal: Signal, items: int) -> None:
         """A receiver made these items."""
@@ -76,8 +78,20 @@ class Ledger:
         self._counters[name, component, signal] += items
 
     def hold(self, component: str, held: Callable[[Signal], int]) -> None:
-        """Register a component that holds items; `held` tells how many now."""
-        self._holders[component] = held
+        """Register a component that holds items; `held` tells how many now.
+
+        A processor is made once per pipeline, so one id may hold in several places.
+        """
+        self._holders.append((component, held))
+
+    def gauge(self, name: str, component: str, read: Callable[[], float]) -> None:
+        """Register a self-telemetry gauge beside the sum, e.g. `exporter_queue_size`."""
+        self._gauges.append((name, component, read))
+
+    def forget_readers(self) -> None:
+        """Drop what `hold` and `gauge` registered, once its components are stopped for good."""
+        self._holders.clear()
+        self._gauges.clear()
 
     def balance(self, signal: Signal) -> Balance:
         """The sum of one signal now."""
@@ -91,7 +105,7 @@ class Ledger:
             delivered=_total(self._delivered, signal),
             rejected=_total(self._rejected, signal),
             dropped=dict(dropped),
-            held=sum(held(signal) for held in self._holders.values()),
+            held=sum(held(signal) for _, held in self._holders),
         )
 
     def rows(self) -> Iterator[tuple[str, str, Signal, str, int]]:
@@ -103,9 +117,20 @@ class Ledger:
             yield "dropped", component, signal, reason, items
         for (name, component, signal), items in self._counters.items():
             yield name, component, signal, "", items
-        for component, held in self._holders.items():
+        for (component, signal), items in self._held().items():
+            yield "held", component, signal, "", items
+
+    def gauges(self) -> Iterator[tuple[str, str, float]]:
+        """Every gauge as (name, component, value now)."""
+        for name, component, read in self._gauges:
+            yield name, component, read()
+
+    def _held(self) -> collections.Counter[tuple[str, Signal]]:
+        held: collections.Counter[tuple[str, Signal]] = collections.Counter()
+        for component, read in self._holders:
             for signal in Signal:
-                yield "held", component, signal, "", held(signal)
+                held[component, signal] += read(signal)
+        return held
 
     def _sums(self) -> tuple[tuple[str, collections.Counter[tuple[str, Signal]]], ...]:
         return (
@@ -122,8 +147,14 @@ def _total(table: collections.Counter[tuple[str, Signal]], signal: Signal) -> in
 async def deliver_or_drop(
     consumer: Consumer, batch: Batch, ledger: Ledger, component: str = "pipeline"
 ) -> None:
-    """Hand a batch on; what the consumer refuses is dropped, counted by its reason."""
+    """Hand a batch on; what the consumer refuses is dropped, counted by its reason.
+
+    A consumer that raises has not taken the batch: that holds for a cancellation, too.
+    """
     try:
         await consumer.consume(batch)
+    except asyncio.CancelledError:
+        ledger.dropped(component, batch.signal, batch.items, "shutdown")
+        raise
     except errors.Refused as refused:
         ledger.dropped(component, batch.signal, batch.items, refused.reason)

@@ -1,0 +1,114 @@
+"""The receiver `oom`, running for a test, and what it has sent so far.
+
+async with oom_capture.running(tmp_path) as agent:
+    group.hog("eat=100M").wait()
+    kill = await agent.kill()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_oom.config.types import ComponentId
+from otel_oom.pipeline import accounting, component, otlp
+from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.receivers import oom
+from otel_oom.receivers.oom.config import Config
+
+PATIENCE_S = 20.0
+"""How long a test waits before it says that something did not come; no test times it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """One log record, its attributes decoded."""
+
+    log: LogRecord
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return otlp.attributes(self.log.attributes)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.attributes[key]
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """`oom.missing` as name to reason."""
+        lines = self.attributes.get("oom.missing", [])
+        return dict(line.split(": ", 1) for line in lines)
+
+
+class Agent:
+    """What the receiver has sent."""
+
+    def __init__(self, config: Config) -> None:
+        self.ledger = accounting.Ledger()
+        self.statuses: list[component.Status] = []
+        self.kills: list[Kill] = []
+        self.spans: list[Span] = []
+        self.metrics: list[Any] = []
+        self._changed = asyncio.Event()
+        settings = component.Settings(
+            id=ComponentId("oom"),
+            ledger=self.ledger,
+            report=self.statuses.append,
+            board=None,  # type: ignore[arg-type]  # a receiver asks nothing of it
+            version="test",
+        )
+        self.receiver = oom.OomReceiver(settings, config, dict.fromkeys(Signal, self))
+
+    async def consume(self, batch: Batch) -> None:
+        if batch.signal is Signal.LOGS:
+            for resource in batch.data.resource_logs:
+                self.kills += [Kill(log) for s in resource.scope_logs for log in s.log_records]
+        elif batch.signal is Signal.TRACES:
+            for resource in batch.data.resource_spans:
+                self.spans += [span for scope in resource.scope_spans for span in scope.spans]
+        else:
+            self.metrics.append(batch.data)
+        self.ledger.delivered("sink", batch.signal, batch.items)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until it holds; say what did not come if it never does."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not condition():
+                    self._changed.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), 0.05)
+        except TimeoutError:
+            raise AssertionError(f"{what} did not come; there are {self.kills}") from None
+
+    async def kill(self, pid: int | None = None) -> Kill:
+        """The record of a process, or the only one there is."""
+        await self.until(lambda: bool(self._of(pid)), f"the record of pid {pid}")
+        (found,) = self._of(pid)
+        return found
+
+    def _of(self, pid: int | None) -> list[Kill]:
+        return [k for k in self.kills if pid is None or k.attributes.get("process.pid") == pid]
+
+    def differences(self) -> list[int]:
+        return [self.ledger.balance(signal).difference for signal in Signal]
+
+
+@contextlib.asynccontextmanager
+async def running(state: pathlib.Path, **options: Any) -> AsyncIterator[Agent]:
+    """Start the receiver with its books in `state`; stop it, and see that the sums close."""
+    agent = Agent(Config(state_directory=str(state), **options))
+    await agent.receiver.start()
+    try:
+        yield agent
+    finally:
+        await agent.receiver.shutdown()
+    assert agent.differences() == [0, 0, 0]
