@@ -39,15 +39,16 @@ static __always_inline bool memcg_oom_locked(const struct mem_cgroup *memcg)
 	return false;
 }
 
-/* The count came with b6bf9abb0aa4 (v5.17). */
+/*
+ * The count came with b6bf9abb0aa4 (v5.17), next to the kills'. Its own index is not asked for:
+ * the compiler may move that past the question whether there is one, and then nothing loads.
+ */
 static __always_inline __u64 memcg_group_kills(const struct mem_cgroup *memcg)
 {
+	int next = bpf_core_enum_value(enum memcg_memory_event, MEMCG_OOM_KILL) + 1;
+
 	if (bpf_core_enum_value_exists(enum memcg_memory_event, MEMCG_OOM_GROUP_KILL))
-		return BPF_CORE_READ(
-			memcg,
-			memory_events[bpf_core_enum_value(enum memcg_memory_event,
-							  MEMCG_OOM_GROUP_KILL)]
-				.counter);
+		return BPF_CORE_READ(memcg, memory_events[next].counter);
 	return 0;
 }
 

@@ -161,13 +161,17 @@ struct task_struct {
 	const struct cred *cred;
 };
 
+enum oom_constraint {
+	CONSTRAINT_NONE = 0,
+};
+
 struct oom_control {
 	struct mem_cgroup *memcg;
 	unsigned int gfp_mask;
 	int order;
 	unsigned long totalpages;
 	long chosen_points;
-	int constraint;
+	enum oom_constraint constraint;
 };
 
 struct kernel_siginfo;

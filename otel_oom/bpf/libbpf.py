@@ -17,7 +17,8 @@ from otel_oom import errors
 
 _LIBRARY = "libbpf.so.1"
 _LOG_LINES = 200
-_LOG_LINE_BYTES = 8192
+_LOG_BYTES = 1 << 20  # a verifier's log comes as one message
+_DEBUG = 2
 
 _pointer = ctypes.c_void_p
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, _pointer, _pointer)
@@ -87,9 +88,11 @@ def raw_btf(btf: int) -> bytes:
     return ctypes.string_at(data, size.value)
 
 
-def _print_to_log(_level: int, form: int, arguments: int) -> int:
-    buffer = ctypes.create_string_buffer(_LOG_LINE_BYTES)
-    written = _libc().vsnprintf(buffer, _LOG_LINE_BYTES, form, arguments)
+def _print_to_log(level: int, form: int, arguments: int) -> int:
+    if level >= _DEBUG:
+        return 0
+    buffer = ctypes.create_string_buffer(_LOG_BYTES)
+    written = _libc().vsnprintf(buffer, _LOG_BYTES, form, arguments)
     log.extend(buffer.value.decode("utf-8", "replace").splitlines())
     return int(written)
 
