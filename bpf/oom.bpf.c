@@ -68,13 +68,17 @@ struct {
 	__type(value, struct decision);
 } state SEC(".maps");
 
-/* tgid to start time: who was marked and has not died, and who has not had its SIGKILL. */
+/*
+ * tgid to start time: who was marked and has not died; who has taken its SIGKILL. A victim may
+ * take it on another CPU while its mark is still being written, so neither waits for the other.
+ * awaiting_victim: pids that an old kernel marked, whose task is not known yet.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VICTIMS);
 	__type(key, __u32);
 	__type(value, __u64);
-} awaiting_exit SEC(".maps"), awaiting_delivery SEC(".maps");
+} awaiting_exit SEC(".maps"), delivered SEC(".maps"), awaiting_victim SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -316,17 +320,31 @@ static __always_inline void fill_victim(struct oom_mark *mark, const struct task
 }
 
 /* Enters the victim in the tables; false if it is there already: a mark repeated. */
-static __always_inline bool track(struct oom_mark *mark, struct oom_counters *counts)
+static __always_inline bool track(struct oom_mark *mark, const struct task_struct *victim,
+				  struct oom_counters *counts)
 {
-	__u32 tgid = mark->header.tgid;
-	__u64 *known = bpf_map_lookup_elem(&awaiting_exit, &tgid);
+	__u32 id = mark->pid;
+	__u64 start = 0, *known;
+	long failed;
 
-	if (known && *known == mark->header.start_boot_ns) {
+	if (victim) {
+		id = BPF_CORE_READ(victim, tgid);
+		start = BPF_CORE_READ(victim, group_leader, start_boottime);
+	}
+	known = bpf_map_lookup_elem(&awaiting_exit, &id);
+	if (known && (*known == start || !start)) {
 		add(&counts->repeats);
 		return false;
 	}
-	if (bpf_map_update_elem(&awaiting_exit, &tgid, &mark->header.start_boot_ns, BPF_ANY) ||
-	    bpf_map_update_elem(&awaiting_delivery, &tgid, &mark->header.start_boot_ns, BPF_ANY)) {
+	if (victim)
+		failed = bpf_map_update_elem(&awaiting_exit, &id, &start, BPF_ANY);
+	else
+		failed = bpf_map_update_elem(&awaiting_victim, &id, &start, BPF_NOEXIST);
+	if (failed == -EEXIST) {
+		add(&counts->repeats);
+		return false;
+	}
+	if (failed) {
 		add(&counts->untracked);
 		mark->flags |= OOM_MARK_UNTRACKED;
 	}
@@ -373,11 +391,11 @@ static __always_inline int on_mark(const struct task_struct *victim, __u32 pid)
 	mark->header.boot_ns = bpf_ktime_get_boot_ns();
 	mark->header.tgid = pid;
 	mark->pid = pid;
+	if (!track(mark, victim, counts)) /* first: the victim is on its way */
+		return 0;
 	if (victim)
 		fill_victim(mark, victim);
 	tell_kill(mark, decision, counts);
-	if (!track(mark, counts))
-		return 0;
 	fill_decision(mark, decision);
 	fill_trigger(mark, trigger);
 	emit_mark(scratch, counts, victim, trigger);
@@ -515,7 +533,7 @@ static __always_inline void emit_args(const struct task_struct *victim, __u64 st
 }
 
 /* On kernels whose mark gave a pid alone: the victim's fields, from its own context. */
-static __always_inline void emit_late_mark(const struct task_struct *victim, __u32 marked_pid)
+static __always_inline void emit_late_mark(const struct task_struct *victim)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&mark_scratch, &zero);
 	struct oom_counters *counts = counters();
@@ -527,21 +545,28 @@ static __always_inline void emit_late_mark(const struct task_struct *victim, __u
 	clear(mark);
 	mark->header.kind = OOM_KIND_MARK;
 	mark->header.boot_ns = bpf_ktime_get_boot_ns();
-	mark->pid = marked_pid;
+	mark->pid = BPF_CORE_READ(victim, pid);
 	mark->flags = OOM_MARK_AT_DELIVERY;
 	fill_victim(mark, victim);
 	emit_mark(scratch, counts, victim, NULL);
 }
 
+/* Whether an old kernel marked this id and its victim has not been told of yet. */
+static __always_inline bool claim(__u32 id)
+{
+	return !bpf_map_delete_elem(&awaiting_victim, &id);
+}
+
 /*
- * The first thread of a victim that takes its SIGKILL. A thread's id is what old kernels mark,
- * and it need not be the leader's: `oom_mm` says that this group was marked, whatever the id.
+ * Each thread of a victim takes its SIGKILL; the first of them tells the command line. What an
+ * old kernel marked is a thread's id, and it need not be the leader's: `oom_mm` says that this
+ * group was marked, whatever the id.
  */
 SEC("tp_btf/signal_deliver")
 int BPF_PROG(on_signal_deliver, int sig, struct kernel_siginfo *info, struct k_sigaction *action)
 {
 	struct task_struct *victim;
-	__u64 *start, start_boot_ns;
+	__u64 start_boot_ns;
 	__u32 tgid, tid;
 
 	if (sig != SIGKILL)
@@ -552,24 +577,12 @@ int BPF_PROG(on_signal_deliver, int sig, struct kernel_siginfo *info, struct k_s
 	tgid = BPF_CORE_READ(victim, tgid);
 	tid = BPF_CORE_READ(victim, pid);
 	start_boot_ns = BPF_CORE_READ(victim, group_leader, start_boottime);
-	start = bpf_map_lookup_elem(&awaiting_delivery, &tgid);
-	if (!start && tid != tgid) {
-		start = bpf_map_lookup_elem(&awaiting_delivery, &tid);
-		tgid = tid;
-	}
-	if (!start)
-		return 0;
-	if (*start == 0) { /* entered by pid alone */
-		if (bpf_map_delete_elem(&awaiting_delivery, &tgid))
-			return 0;
-		bpf_map_delete_elem(&awaiting_exit, &tgid);
-		emit_late_mark(victim, tgid);
-		tgid = BPF_CORE_READ(victim, tgid);
+	if (claim(tid) || claim(tgid)) {
 		bpf_map_update_elem(&awaiting_exit, &tgid, &start_boot_ns, BPF_ANY);
-	} else if (bpf_map_delete_elem(&awaiting_delivery, &tgid)) {
-		return 0; /* another thread was first */
+		emit_late_mark(victim);
 	}
-	emit_args(victim, start_boot_ns);
+	if (!bpf_map_update_elem(&delivered, &tgid, &start_boot_ns, BPF_NOEXIST))
+		emit_args(victim, start_boot_ns);
 	return 0;
 }
 
@@ -585,7 +598,7 @@ int BPF_PROG(on_process_exit, struct task_struct *task)
 	exited.header.boot_ns = bpf_ktime_get_boot_ns();
 	exited.header.start_boot_ns = BPF_CORE_READ(task, group_leader, start_boottime);
 	exited.header.tgid = BPF_CORE_READ(task, tgid);
-	bpf_map_delete_elem(&awaiting_delivery, &exited.header.tgid);
+	bpf_map_delete_elem(&delivered, &exited.header.tgid);
 	if (bpf_map_delete_elem(&awaiting_exit, &exited.header.tgid) || !counts)
 		return 0; /* not ours, or the other of two last threads was first */
 	exited.exit_code = BPF_CORE_READ(task, exit_code);

@@ -10,7 +10,8 @@ OtelOomError                 everything that the agent raises on purpose
 │  └─ BadRecord              a ring record that no program of ours can have written
 ├─ ExportError               a destination did not take a batch
 │  ├─ Retryable              it may take it later, perhaps not before `delay_s`
-│  └─ Permanent              it never will
+│  ├─ Permanent              it never will
+│  └─ GaveUp                  it might, but the agent tries no longer
 └─ Refused                   a consumer does not take a batch now; the caller still owns it
    └─ QueueFull              because its queue has no room
 """
@@ -69,6 +70,14 @@ class Retryable(ExportError):
 
 class Permanent(ExportError):
     """The destination will never take the batch (OTLP: a status that must not be retried)."""
+
+
+class GaveUp(ExportError):
+    """The agent stops trying; `reason` is the word for the `dropped{reason}` counter."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Refused(OtelOomError):

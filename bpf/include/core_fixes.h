@@ -15,9 +15,9 @@
                                                                                                    \
 		/* A constant index, for the elements' size is the running kernel's. */            \
 		if (bpf_core_field_exists(_old->rss_stat.count))                                   \
-			_pages = BPF_CORE_READ(_old, rss_stat.count[which].counter);             \
+			_pages = BPF_CORE_READ(_old, rss_stat.count[which].counter);               \
 		else                                                                               \
-			_pages = BPF_CORE_READ(mm, rss_stat[which].count);                       \
+			_pages = BPF_CORE_READ(mm, rss_stat[which].count);                         \
 		_pages > 0 ? (__u64)_pages : 0;                                                    \
 	})
 

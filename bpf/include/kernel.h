@@ -198,6 +198,8 @@ enum memcg_memory_event {
 
 #pragma clang attribute pop
 
+#define EEXIST 17
+
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
 #define SIGKILL 9

@@ -103,7 +103,7 @@ def attach(found: Kernel, ring_bytes: int) -> Probe:
         raise errors.ProbeUnsupported(why_not)
     mark = MARK_BY_TASK if found.mark_takes_task else MARK_BY_PID
     left_out: dict[str, str] = {}
-    for hook, programs in _decision_hooks(found, left_out):
+    for hook, programs in decision_hooks(found, left_out):
         try:
             return Probe(_load((mark, *BASE, *programs), ring_bytes), hook, left_out)
         except errors.LoadFailed as failed:
@@ -113,7 +113,8 @@ def attach(found: Kernel, ring_bytes: int) -> Probe:
     raise AssertionError("the last choice has no optional programs")
 
 
-def _decision_hooks(found: Kernel, left_out: dict[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+def decision_hooks(found: Kernel, left_out: dict[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+    """(how, programs) to try, best first."""
     hooks = [("fentry", FENTRY)]
     if found.has_kprobes:
         hooks.append(("kprobe", KPROBE))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import platform
+import select
 import struct
 from typing import Protocol
 
@@ -32,6 +33,9 @@ class Ring(Protocol):
 
     def drain(self, limit: int) -> list[bytes]:
         """Copies of up to `limit` committed records, oldest first, which leave the ring."""
+
+    def is_empty(self) -> bool:
+        """Whether everything that was written has been drained."""
 
     def close(self) -> None:
         """Let go of the memory; the map itself belongs to its object."""
@@ -72,6 +76,10 @@ class MappedRing:
             self._consumer[0] = at
         return records
 
+    def is_empty(self) -> bool:
+        """See `Ring`."""
+        return self._consumer[0] == self._producer[0]
+
     def close(self) -> None:
         """See `Ring`."""
         for view in (self._data, self._producer, self._pages, self._consumer):
@@ -102,6 +110,11 @@ class CallbackRing:
     def _take(self, _context: int, data: int, size: int) -> int:
         self._records.append(ctypes.string_at(data, size))
         return 0
+
+    def is_empty(self) -> bool:
+        """See `Ring`; asked of the kernel, for which a ring with records is readable."""
+        readable, _, _ = select.select([self.fd], [], [], 0)
+        return not readable
 
     def close(self) -> None:
         """See `Ring`."""

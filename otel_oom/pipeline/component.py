@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from otel_oom.config.types import ComponentId
 from otel_oom.pipeline import accounting
@@ -69,6 +69,14 @@ class Component(Protocol):
         """
 
 
+@runtime_checkable
+class Summarising(Protocol):
+    """A component that has something to say when the agent stops."""
+
+    def summary(self) -> list[str]:
+        """Lines for a person, printed after the accounting."""
+
+
 class ConsumingComponent(Component, Consumer, Protocol):
     """A component that takes batches: a processor or an exporter."""
 
@@ -80,7 +88,11 @@ class Board(Protocol):
         """The last status of every component, by `kind/id`."""
 
     def ready(self) -> bool:
-        """Whether every component is started and none is in an error state."""
+        """Whether every component is started and none has failed for good.
+
+        A recoverable error (a backend that is down) leaves the agent ready: who restarts it
+        for that loses what its queue holds.
+        """
 
     def started_at_s(self) -> float:
         """Wall-clock time of the start, Unix seconds."""
@@ -104,12 +116,16 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Check:
-    """One line of `otel-oom doctor`: what was asked, how it is, what follows."""
+    """One line of `otel-oom doctor`: what was asked, how it is, what follows.
+
+    What is not `required` only makes the records poorer: its absence fails no check.
+    """
 
     name: str
     ok: bool
     detail: str
     remedy: str = ""
+    required: bool = True
 
 
 CreateReceiver = Callable[[Settings, Any, Mapping[Signal, Consumer]], Component]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from otel_oom import errors
 from otel_oom.pipeline import accounting
 from otel_oom.pipeline.data import Batch
 
@@ -42,4 +44,14 @@ class FanOut:
         last = len(self._branches) - 1
         for index, (consumer, mutates) in enumerate(self._branches):
             own = batch.copy() if mutates and index < last else batch
-            await accounting.deliver_or_drop(consumer, own, self._ledger)
+            try:
+                await consumer.consume(own)
+            except errors.Refused as refused:
+                self._drop(batch, 1, refused.reason)
+            except asyncio.CancelledError:  # the caller still owns, and counts, one of the rest
+                self._drop(batch, last - index, "shutdown")
+                raise
+
+    def _drop(self, batch: Batch, branches: int, reason: str) -> None:
+        if branches:
+            self._ledger.dropped("pipeline", batch.signal, batch.items * branches, reason)

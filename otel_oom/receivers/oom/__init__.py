@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 
 from otel_oom import errors
 from otel_oom.pipeline import accounting, component
@@ -19,6 +20,8 @@ from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
 from otel_oom.receivers.oom import capture, doctor
 from otel_oom.receivers.oom.config import Config
+
+logger = logging.getLogger(__name__)
 
 _OUTBOX_BATCHES = 256
 _RECHECK_S = 0.3
@@ -58,11 +61,24 @@ class OomReceiver:
         loop = asyncio.get_running_loop()
         loop.add_reader(running.ring.fd, self._on_ring, running)
         self._tasks = [
-            loop.create_task(self._reconcile(running), name="oom-reconcile"),
-            loop.create_task(self._collect(running), name="oom-collect"),
+            self._task(self._reconcile(running), "oom-reconcile"),
+            self._task(self._collect(running), "oom-collect"),
         ]
-        self._sender = loop.create_task(self._send(running), name="oom-send")
+        self._sender = self._task(self._send(running), "oom-send")
         self._settings.report(component.Status(component.State.OK, running.describe()))
+
+    def _task(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(self._on_task_done)
+        return task
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """None of them ends by itself; one that does is a bug, and the health must say so."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("%s stopped working", task.get_name(), exc_info=error)
+            detail = f"{task.get_name()} stopped working: {error!r}"
+            self._settings.report(component.Status(component.State.PERMANENT_ERROR, detail))
 
     def _register(self, running: capture.Capture) -> None:
         ledger, name = self._settings.ledger, self._settings.name

@@ -133,7 +133,11 @@ class Capture:
         """Hold the books against the kernel: missed kills, and whether to look again soon."""
         now_ns = time.time_ns()
         verdict = self._books.check(
-            self._read_counters(), self._assembler.tally, self._vmstat.kills(), now_ns
+            self._read_counters(),
+            self._assembler.tally,
+            self._vmstat.kills(),
+            now_ns,
+            is_drained=self.ring.is_empty(),
         )
         self._tell(verdict)
         saved = self._books.saved(self._boot_id, now_ns)

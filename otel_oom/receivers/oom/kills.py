@@ -17,6 +17,9 @@ from otel_oom.receivers.oom.records import Delivered, Exited, Identity, Mark, Re
 
 PRIMARY, GROUP_MEMBER, ALREADY_DYING = "primary", "group_member", "already_dying"
 
+_MOST_EARLY = 1024
+"""Deliveries kept for want of a mark; more than that are of marks that the ring lost."""
+
 _GROUP_QUIET_S = 0.02
 """A group's records wait until no member was marked for so long, to tell how many it was."""
 
@@ -62,7 +65,6 @@ class Tally:
     groups: int = 0
     bad_marks: int = 0
     exits_without_mark: int = 0
-    lost_track: int = 0
 
 
 class Assembler:
@@ -84,6 +86,7 @@ class Assembler:
         self._settle_exit_s = settle_exit_s
         self._open: dict[Identity, Kill] = {}
         self._by_pid: dict[int, tuple[Mark, float]] = {}
+        self._early: dict[Identity, Delivered] = {}
         self._numbers = itertools.count(1)
         self._episode: Episode | None = None
 
@@ -136,7 +139,8 @@ class Assembler:
         episode = self._episode_of(mark, limit)
         role = self._role(mark, episode)
         episode.last_mark_s = now_s
-        self._open[mark.identity] = Kill(mark, limit, context, episode, role, now_s)
+        delivered = self._early.pop(mark.identity, None)
+        self._open[mark.identity] = Kill(mark, limit, context, episode, role, now_s, delivered)
 
     def _enter_unjoined(self, now_s: float, *, flush: bool) -> None:
         """Marks by pid whose victim never took its SIGKILL are reported as they are."""
@@ -147,9 +151,10 @@ class Assembler:
 
     def _join(self, late: Mark) -> Mark:
         """A kernel that marks by pid: its mark has the trigger, the delivery has the victim."""
-        if late.raw.pid not in self._by_pid:
+        marked = next((p for p in (late.raw.pid, late.raw.tgid) if p in self._by_pid), None)
+        if marked is None:
             return late
-        early, _ = self._by_pid.pop(late.raw.pid)
+        early, _ = self._by_pid.pop(marked)
         raw = late.raw._replace(
             boot_ns=early.raw.boot_ns,
             trigger=early.raw.trigger,
@@ -191,11 +196,14 @@ class Assembler:
         return PRIMARY if episode.kills == 1 else GROUP_MEMBER
 
     def _take_delivered(self, delivered: Delivered) -> None:
+        """It may be in the ring before its mark: the victim runs on another CPU."""
         kill = self._open.get(delivered.identity)
-        if kill is None:
-            self.tally.lost_track += 1
+        if kill is not None:
+            kill.delivered = delivered
             return
-        kill.delivered = delivered
+        if len(self._early) >= _MOST_EARLY:
+            self._early.pop(next(iter(self._early)))
+        self._early[delivered.identity] = delivered
 
     def _take_exited(self, exited: Exited) -> None:
         kill = self._open.get(exited.identity)

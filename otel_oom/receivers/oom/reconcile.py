@@ -126,6 +126,7 @@ class Reconciler:
         self._reported_lost = 0
         self._reported_not_seen = 0
         self._last: Sums | None = None
+        self._last_own = 0
         self._quiet_ns = start_ns
 
     def add(self, kill: Kill) -> None:
@@ -138,10 +139,23 @@ class Reconciler:
         if kill.episode.is_group and kill.role == PRIMARY:
             self._allowance[memcg.id] += 1
 
-    def check(self, counters: OomCounters, tally: Tally, kernel_kills: int, now_ns: int) -> Verdict:
-        """Compare; `kernel_kills` is /proc/vmstat's count now."""
+    def check(
+        self,
+        counters: OomCounters,
+        tally: Tally,
+        kernel_kills: int,
+        now_ns: int,
+        *,
+        is_drained: bool = True,
+    ) -> Verdict:
+        """Compare; `kernel_kills` is /proc/vmstat's count now.
+
+        While the ring holds records (`not is_drained`) our own books cannot close yet.
+        """
         sums = self.sums(counters, tally, kernel_kills)
+        own = sums.own_difference if is_drained else 0
         last, self._last = self._last, sums
+        last_own, self._last_own = self._last_own, own
         if last is None:
             return Verdict(sums, is_pending=True)
         lost = min(sums.lost, last.lost) - self._reported_lost
@@ -160,7 +174,7 @@ class Reconciler:
             sums,
             tuple(missed),
             surplus=min(sums.surplus, last.surplus),
-            own_difference=_both(sums.own_difference, last.own_difference),
+            own_difference=_both(own, last_own),
             is_pending=sums.not_seen > self._reported_not_seen or sums.lost > self._reported_lost,
         )
 

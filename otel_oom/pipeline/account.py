@@ -1,0 +1,73 @@
+"""Where an exporter's requests ended, counted once each in the ledger."""
+
+from __future__ import annotations
+
+import logging
+
+from otel_oom import errors
+from otel_oom.pipeline import limits
+from otel_oom.pipeline.component import Settings
+from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.pipeline.observe import Condition, Journal
+from otel_oom.pipeline.request import Answer, Request, Sender
+
+_log = logging.getLogger(__name__)
+
+
+class Account:
+    """Counts the final outcome of each request; nothing but a cancellation goes through it."""
+
+    def __init__(self, settings: Settings, journal: Journal, then: Sender) -> None:
+        self._ledger = settings.ledger
+        self._name = settings.name
+        self._journal = journal
+        self._then = then
+
+    async def settle(self, request: Request) -> None:
+        """Send to the end and count it, with no suspension between outcome, count and return."""
+        try:
+            answer = await self._then.send(request)
+        except errors.Permanent:
+            self._count("exporter_send_failed", request, request.items)
+            self._ledger.rejected(self._name, request.signal, request.items)
+        except errors.GaveUp as failure:
+            self._journal.note(Condition.DROPPING, str(failure))
+            self.drop(request, failure.reason)
+        except Exception:  # noqa: BLE001  # one request must not end the consumer
+            _log.exception("exporter %s failed unexpectedly, which is a bug", self._name)
+            self.drop(request, "internal_error")
+        else:
+            self._taken(request, answer)
+
+    def drop(self, request: Request, reason: str) -> None:
+        """Count a request that is given up after the exporter had taken it."""
+        self._count("exporter_send_failed", request, request.items)
+        self._ledger.dropped(self._name, request.signal, request.items, reason)
+
+    def drop_refused(self, request: Request, reason: str) -> None:
+        """Count a part that the queue refused of a batch that the exporter had taken."""
+        self._ledger.dropped(self._name, request.signal, request.items, reason)
+
+    def too_large(self, batch: Batch) -> None:
+        """Count a batch that no request can hold."""
+        _log.error(
+            "exporter %s drops %d %s: a single item is larger than a request may be (%d bytes)",
+            self._name, batch.items, batch.signal, limits.MAX_REQUEST_BYTES,
+        )  # fmt: skip
+        self._ledger.dropped(self._name, batch.signal, batch.items, "too_large")
+
+    def refused(self, signal: Signal, items: int) -> None:
+        """Count what the queue did not take; it still belongs to the caller."""
+        self._ledger.count("exporter_enqueue_failed", self._name, signal, items)
+
+    def _taken(self, request: Request, answer: Answer) -> None:
+        rejected = min(max(answer.rejected, 0), request.items)
+        delivered = request.items - rejected
+        self._ledger.delivered(self._name, request.signal, delivered)
+        self._count("exporter_sent", request, delivered)
+        if rejected:
+            self._ledger.rejected(self._name, request.signal, rejected)
+            self._count("exporter_send_failed", request, rejected)
+
+    def _count(self, name: str, request: Request, items: int) -> None:
+        self._ledger.count(name, self._name, request.signal, items)

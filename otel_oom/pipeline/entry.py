@@ -1,0 +1,139 @@
+"""How requests enter an exporter: through the queue, waiting in the queue, or without one.
+
+Who holds a request is always one side only: with a queue the exporter holds what it has
+accepted; without one, or with `wait_for_result`, the caller holds it until `accept` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+from collections.abc import Iterator
+from typing import Protocol
+
+from otel_oom.pipeline.account import Account
+from otel_oom.pipeline.component import Settings
+from otel_oom.pipeline.data import Signal
+from otel_oom.pipeline.queue import MemoryQueue, QueueConfig
+from otel_oom.pipeline.request import Request
+
+
+class Entry(Protocol):
+    """The first link of the chain."""
+
+    async def start(self) -> None:
+        """Begin to send."""
+
+    async def accept(self, request: Request) -> None:
+        """Take the request, or raise `errors.Refused`."""
+
+    async def shutdown(self) -> None:
+        """Refuse what comes and send what is held; if cancelled, count it as dropped."""
+
+
+def create(settings: Settings, config: QueueConfig, account: Account) -> Entry:
+    """The entry that a `sending_queue` asks for, with its gauges."""
+    if not config.enabled:
+        return Direct(account)
+    queue = MemoryQueue(config)
+    settings.ledger.gauge("exporter_queue_size", settings.name, lambda: queue.size)
+    settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: queue.capacity)
+    if config.wait_for_result:
+        return Waiting(config, queue, account)
+    return Queued(config, queue, account, settings)
+
+
+class Direct:
+    """No queue: the caller waits for the outcome and holds the batch until then."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    async def accept(self, request: Request) -> None:
+        """Send to the end."""
+        await self._account.settle(request)
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def shutdown(self) -> None:
+        """Nothing is held here."""
+
+
+class Waiting:
+    """A queue that the caller waits in (`wait_for_result`): bounded, nothing is held here."""
+
+    def __init__(self, config: QueueConfig, queue: MemoryQueue, account: Account) -> None:
+        self._queue = queue
+        self._account = account
+        self._turns = asyncio.Semaphore(config.num_consumers)
+
+    async def accept(self, request: Request) -> None:
+        """Wait for room and for a turn, then send to the end."""
+        await self._queue.reserve(request)
+        try:
+            async with self._turns:
+                await self._account.settle(request)
+        finally:
+            self._queue.done(request)
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def shutdown(self) -> None:
+        """Refuse what comes."""
+        self._queue.close()
+
+
+class Queued:
+    """The queue and the tasks that empty it; what it took it holds until its fate is known."""
+
+    def __init__(
+        self, config: QueueConfig, queue: MemoryQueue, account: Account, settings: Settings
+    ) -> None:
+        self._consumers = config.num_consumers
+        self._queue = queue
+        self._account = account
+        self._held: collections.Counter[Signal] = collections.Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+        settings.ledger.hold(settings.name, self._held.__getitem__)
+
+    async def accept(self, request: Request) -> None:
+        """Take the request, or raise `errors.Refused`."""
+        await self._queue.put(request)
+        self._held[request.signal] += request.items
+
+    async def start(self) -> None:
+        """Begin to send."""
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._consumers)]
+
+    async def shutdown(self) -> None:
+        """Send what is held; if cancelled, because the time is up, count it as dropped."""
+        self._queue.close()
+        tasks, self._tasks = self._tasks, []
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for request in self._queue.abandon():
+                self._account.drop(request, "shutdown")
+                self._forget(request)
+
+    async def _work(self) -> None:
+        while request := await self._queue.get():
+            with self._holding(request):
+                await self._account.settle(request)
+
+    @contextlib.contextmanager
+    def _holding(self, request: Request) -> Iterator[None]:
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._account.drop(request, "shutdown")
+            raise
+        finally:
+            self._forget(request)
+
+    def _forget(self, request: Request) -> None:
+        self._held[request.signal] -= request.items
+        self._queue.done(request)

@@ -1,0 +1,131 @@
+"""The sending queue in memory: first in, first out, bounded by requests, items or bytes.
+
+As in the collector, what is being sent still takes room until it is done
+(exporter/exporterhelper/README.md: "storage and processing").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Literal
+
+from otel_oom import errors
+from otel_oom.pipeline.request import Request
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class QueueConfig:
+    """`sending_queue`, with the collector's names and defaults."""
+
+    enabled: bool = True
+    """Whether requests wait in a queue; if not, whoever hands a batch on waits until its end."""
+
+    num_consumers: int = 10
+    """Requests sent at the same time, default 10; above 1 their order is not kept."""
+
+    queue_size: int = 1000
+    """Room for what waits and what is being sent, default 1000, in the unit of `sizer`."""
+
+    sizer: Literal["requests", "items", "bytes"] = "requests"
+    """Unit of `queue_size`: `requests` (default), `items`, or `bytes` of encoded OTLP."""
+
+    block_on_overflow: bool = False
+    """Whether a full queue makes the caller wait; by default it refuses (`queue_full`)."""
+
+    wait_for_result: bool = False
+    """Whether the caller waits until its batch has been delivered or given up; default no."""
+
+    storage: str | None = None
+    """A storage extension to keep the queue in; not available yet, leave it out."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, naming the key."""
+        for key in ("num_consumers", "queue_size"):
+            if getattr(self, key) <= 0:
+                raise ValueError(f"'{key}' must be greater than 0")
+        if self.storage is not None:
+            raise ValueError(
+                "'storage' is not available yet: the queue is in memory; remove the key"
+            )
+
+
+class MemoryQueue:
+    """Requests waiting or being sent. A life is `put` -> `get` -> `done`."""
+
+    def __init__(self, config: QueueConfig) -> None:
+        self._config = config
+        self._waiting: asyncio.Queue[Request | None] = asyncio.Queue()
+        self._freed = asyncio.Event()
+        self._closed = False
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Room taken now, in the unit of `sizer`."""
+        return self._size
+
+    @property
+    def capacity(self) -> int:
+        """The configured room, in the unit of `sizer`."""
+        return self._config.queue_size
+
+    async def put(self, request: Request) -> None:
+        """Take a request; suspends and raises as `reserve` does."""
+        await self.reserve(request)
+        self._waiting.put_nowait(request)
+
+    async def reserve(self, request: Request) -> None:
+        """Take room for a request, or raise `errors.QueueFull`, or `errors.Refused` once closed.
+
+        Suspends only while `block_on_overflow` makes it wait for room.
+        """
+        size = self._weigh(request)
+        if size > self.capacity:
+            raise errors.QueueFull(
+                f"a request of {size} {self._config.sizer} can never fit into a queue of "
+                f"{self.capacity}; raise sending_queue.queue_size"
+            )
+        if self._config.block_on_overflow:
+            await self._room(size)
+        if self._closed:
+            raise errors.Refused("the exporter is stopped", reason="shutdown")
+        if self._size + size > self.capacity:
+            raise errors.QueueFull(
+                f"the sending queue is full ({self.capacity} {self._config.sizer})"
+            )
+        self._size += size
+
+    async def get(self) -> Request | None:
+        """Take the oldest request; None once the queue is closed and nothing waits."""
+        return await self._waiting.get()
+
+    def done(self, request: Request) -> None:
+        """Give back the room of a request whose fate is known."""
+        self._size -= self._weigh(request)
+        self._freed.set()
+
+    def close(self) -> None:
+        """Refuse what comes; what waits can still be taken, then each consumer gets its None."""
+        if not self._closed:
+            self._closed = True
+            self._freed.set()
+            for _ in range(self._config.num_consumers):
+                self._waiting.put_nowait(None)
+
+    def abandon(self) -> list[Request]:
+        """Take everything that still waits."""
+        left = []
+        while not self._waiting.empty():
+            left.append(self._waiting.get_nowait())
+        return [request for request in left if request]
+
+    async def _room(self, size: int) -> None:
+        while not self._closed and self._size + size > self.capacity:
+            self._freed.clear()
+            await self._freed.wait()
+
+    def _weigh(self, request: Request) -> int:
+        if self._config.sizer == "requests":
+            return 1
+        return request.items if self._config.sizer == "items" else len(request.body)

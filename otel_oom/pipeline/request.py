@@ -1,0 +1,36 @@
+"""What an exporter's senders pass on: a batch encoded once, and the contract between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from otel_oom.pipeline.data import Signal
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """One export request: `body` is the encoded batch that will be sent, as it is, each try."""
+
+    signal: Signal
+    body: bytes
+    items: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a destination said to a request that it took: OTLP's partial success, if any."""
+
+    rejected: int = 0
+    message: str = ""
+
+
+class Sender(Protocol):
+    """One link of the chain queue -> account -> retry -> observe -> timeout -> push."""
+
+    async def send(self, request: Request) -> Answer:
+        """Send a request.
+
+        Raises `errors.Retryable` or `errors.Permanent`, and `errors.GaveUp` from the link that
+        retries. Cancellation stops the call at once; the outcome is then unknown.
+        """

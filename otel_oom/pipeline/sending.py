@@ -1,0 +1,76 @@
+"""How a batch leaves the agent: the chain of senders that every exporter is built on.
+
+    consume -> encode, split -> queue -> account -> retry -> observe -> timeout -> push
+
+An exporter gives only the last link and its configs. The order is the collector's
+(exporterhelper): so a counter knows the final outcome of a request and not of each try, and a
+time-out bounds one try and not the waits between them.
+"""
+
+from __future__ import annotations
+
+from otel_oom import errors
+from otel_oom.pipeline import entry, limits
+from otel_oom.pipeline.account import Account
+from otel_oom.pipeline.component import Settings
+from otel_oom.pipeline.data import Batch
+from otel_oom.pipeline.observe import Journal, ObserveSender
+from otel_oom.pipeline.queue import QueueConfig
+from otel_oom.pipeline.request import Request, Sender
+from otel_oom.pipeline.retry import RetryConfig, RetrySender
+from otel_oom.pipeline.timeout import TimeoutSender
+
+
+class Exporting:
+    """What an exporter is made of beside its transport: takes batches, ends with `push`.
+
+    `encode` makes the body of a request of at most `max_bytes`; `timeout_s` bounds one try.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        push: Sender,
+        *,
+        queue: QueueConfig,
+        retry: RetryConfig,
+        timeout_s: float,
+        encode: limits.Encode = limits.protobuf,
+        max_bytes: int = limits.MAX_REQUEST_BYTES,
+    ) -> None:
+        journal = Journal(settings)
+        observed = ObserveSender(journal, TimeoutSender(timeout_s, push))
+        self._retry = RetrySender(retry, observed)
+        self._account = Account(settings, journal, self._retry)
+        self._entry = entry.create(settings, queue, self._account)
+        self._encode = encode
+        self._max_bytes = max_bytes
+
+    async def start(self) -> None:
+        """Begin to send; the transport must be ready."""
+        await self._entry.start()
+
+    async def consume(self, batch: Batch) -> None:
+        """Take a batch, or raise `errors.Refused` when none of it was taken."""
+        taken = False
+        for part, body in limits.encoded_parts(batch, self._encode, self._max_bytes):
+            if body is None:
+                self._account.too_large(part)
+            elif part.items:
+                await self._accept(part, Request(part.signal, body, part.items), batch, taken)
+            taken = True
+
+    async def _accept(self, part: Batch, request: Request, batch: Batch, taken: bool) -> None:
+        """Take one part. Once another was taken, a refused part is ours to count as dropped."""
+        try:
+            await self._entry.accept(request)
+        except errors.Refused as refusal:
+            self._account.refused(batch.signal, part.items if taken else batch.items)
+            if not taken:
+                raise
+            self._account.drop_refused(request, refusal.reason)
+
+    async def shutdown(self) -> None:
+        """End the waits between tries and send what is held, in the time that the caller gives."""
+        self._retry.stop()
+        await self._entry.shutdown()

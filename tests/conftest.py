@@ -1,0 +1,83 @@
+"""What all tests share: where the doubles are, what a marker needs, and the closing summary."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from doubles import real_collector, skips
+
+import otel_oom
+
+_NEEDS = {"root": skips.root, "go": skips.go, "image": skips.image, "kernels": skips.kernels}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--installed",
+        action="store_true",
+        help="refuse to test anything but an installed wheel (`make test` does)",
+    )
+    parser.addoption(
+        "--kernels", action="store_true", help="boot other kernels in QEMU (`make kernels` does)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    source = pathlib.Path(otel_oom.__file__)
+    if config.getoption("--installed") and "site-packages" not in source.parts:
+        raise pytest.UsageError(f"otel_oom is {source}, not the installed wheel: use `make test`")
+
+
+def pytest_report_header() -> str:
+    return f"otel_oom {otel_oom.__version__} from {pathlib.Path(otel_oom.__file__).parent}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot do, with the sentence that says how it could."""
+    for marker, reason in _NEEDS.items():
+        if item.get_closest_marker(marker) is None:
+            continue
+        if marker == "kernels" and not item.config.getoption("--kernels"):
+            pytest.skip("boots other kernels, which takes minutes: run `make kernels`")
+        if sentence := reason():
+            pytest.skip(sentence)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was skipped, a line a reason, for the reader who wants it run."""
+    counts = collections.Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.getreports("skipped")
+        if isinstance(report.longrepr, tuple)
+    )
+    if counts:
+        terminalreporter.section("not run on this machine")
+    for sentence, count in counts.items():
+        terminalreporter.write_line(f"{count} test{'s' * (count > 1)}: {sentence}")
+
+
+@pytest.fixture(scope="session")
+def collector_binary() -> pathlib.Path:
+    """The real collector, built once and cached between runs (mark the test with `go`)."""
+    if sentence := skips.go():
+        pytest.skip(sentence)
+    try:
+        return real_collector.build()
+    except real_collector.BuildFailed as error:
+        pytest.skip(f"needs the collector's Go modules, which did not come: {error}; check GOPROXY")
+
+
+@pytest.fixture
+def collector(
+    collector_binary: pathlib.Path, tmp_path: pathlib.Path
+) -> Iterator[real_collector.Collector]:
+    """A real collector that listens on loopback and writes what it gets to a file."""
+    with real_collector.running(collector_binary, tmp_path) as peer:
+        yield peer

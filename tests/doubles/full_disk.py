@@ -1,0 +1,37 @@
+"""A program whose files may not grow beyond some KiB: the file exporter in it, to its end.
+
+Prints what became of four batches, of which the third is too large for the room left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import signal
+import sys
+
+from doubles import exporting
+
+from otel_oom.exporters import file
+from otel_oom.pipeline.retry import RetryConfig
+
+LIMIT_BYTES = 16 * 1024
+
+
+async def main(path: str) -> None:
+    agent = exporting.Agent("file")
+    config = file.Config(path=path, retry_on_failure=RetryConfig(enabled=False))
+    exporter = file.FileExporter(agent.settings, config)
+    await exporter.start()
+    for name in ("a", "b", "c" * 20 * 1024, "d"):
+        await agent.consume(exporter, exporting.logs(name))
+    while "held" in agent.sum():
+        await asyncio.sleep(0.001)
+    await exporter.shutdown()
+    print(json.dumps(agent.sum()))
+
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES))
+asyncio.run(main(sys.argv[1]))

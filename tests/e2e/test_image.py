@@ -1,0 +1,87 @@
+"""The container image as it will run: not root, no more rights than it needs, a real kill seen."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+from doubles import container, memory_cgroup
+
+pytestmark = [pytest.mark.image, pytest.mark.root]
+
+CAPABILITIES = ("CAP_BPF", "CAP_PERFMON")
+MIB = 1 << 20
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    return container.build()
+
+
+def _kill() -> int:
+    """Kill a process with OOM outside the container; its pid."""
+    with memory_cgroup.temporary(32 * MIB) as group:
+        hog = group.hog("comm=image-victim", "eat=64M")
+        assert hog.wait() == -signal.SIGKILL
+        return hog.pid
+
+
+def _reported_pids(output: pathlib.Path) -> set[int]:
+    """The victims in the OTLP JSON file that the agent appends to."""
+    whole, _, _ = (output.read_text() if output.exists() else "").rpartition("\n")
+    return {
+        int(attribute["value"]["intValue"])
+        for line in whole.splitlines()
+        for resource in json.loads(line).get("resourceLogs", [])
+        for scope in resource["scopeLogs"]
+        for record in scope["logRecords"]
+        for attribute in record["attributes"]
+        if attribute["key"] == "process.pid"
+    }
+
+
+def _kill_until_reported(agent: container.Container) -> tuple[set[int], set[int]]:
+    """Kill about once a second until a record comes; the first kills may precede the agent."""
+    killed: set[int] = set()
+    deadline = time.monotonic() + PATIENCE_S
+    while not (reported := _reported_pids(agent.state / "oom.jsonl") & killed):
+        if agent.process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"no record of {killed}: {agent.process.communicate(timeout=5)}")
+        killed.add(_kill())
+        time.sleep(1)
+    return reported, killed
+
+
+def test_the_image_records_a_kill_as_nobody_with_two_capabilities(
+    image: str, tmp_path: pathlib.Path
+) -> None:
+    with container.running(image, ["run"], CAPABILITIES, tmp_path) as agent:
+        reported, _ = _kill_until_reported(agent)
+        agent.process.terminate()
+        printed, complained = agent.process.communicate(timeout=PATIENCE_S)
+
+    assert agent.process.returncode == 0, complained
+    for pid in reported:
+        assert str(pid) in printed + complained
+
+
+def test_the_image_has_no_compiler_and_no_pip(image: str) -> None:
+    with container.root_of(image) as (root, _):
+        found = subprocess.run(
+            ["find", root, "-type", "f", "-regex", r".*/bin/\(clang\|gcc\|cc\|pip\).*"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert found == ""
+
+
+def test_the_image_says_which_capabilities_it_needs(image: str) -> None:
+    with container.root_of(image) as (_, config):
+        assert config["Labels"]["io.otel-oom.capabilities.required"].split() == list(CAPABILITIES)

@@ -1,0 +1,105 @@
+"""Debian's cloud kernels, fetched as packages by apt from the mirror that this machine uses.
+
+Nothing is installed: each suite has its own apt folder in the user's cache, and of its packages
+only the kernel image is unpacked. All have BTF, memory cgroups, ext4 and NVMe built in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+from doubles import cache
+
+_SOURCES = pathlib.Path(__file__).parents[2] / "tools" / "debian_sources.sh"
+_META = "linux-image-cloud-amd64"
+_KERNEL_PACKAGE = re.compile(r"Depends: (linux-(?:image|binary)-\S*cloud\S*)")
+_VMLINUZ = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")  # the second from 7.x on
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A kernel series, the Debian suite that has it, and whether it still knows cgroup v1."""
+
+    series: str
+    suite: str
+    has_memory_v1: bool
+
+
+KERNELS = (
+    Kernel("5.10", "bullseye", has_memory_v1=True),
+    Kernel("6.1", "bookworm", has_memory_v1=True),
+    Kernel("6.12", "trixie", has_memory_v1=False),
+    Kernel("7.x", "sid", has_memory_v1=False),
+)
+
+
+class Unavailable(Exception):
+    """The mirror does not have the kernel; the text ends with what apt said."""
+
+
+def image(kernel: Kernel) -> pathlib.Path:
+    """The bootable vmlinuz, from the cache when it was fetched before. Raises `Unavailable`."""
+    folder = cache.folder("kernels") / kernel.suite
+    if not (folder / "vmlinuz").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _fetch(kernel.suite, folder)
+    return folder / "vmlinuz"
+
+
+def _fetch(suite: str, folder: pathlib.Path) -> None:
+    """Update the suite's own lists, download the kernel's packages, keep the one file."""
+    apt = _Apt(suite, folder / "apt")
+    apt.run("apt-get", "update", "-q")
+    apt.run("apt-get", "download", *apt.kernel_packages(), cwd=folder)
+    for package in folder.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "-x", package, folder / "unpacked"], check=True)
+        package.unlink()
+    found = itertools.chain(*(folder.glob(f"unpacked/{where}") for where in _VMLINUZ))
+    next(found).rename(folder / "vmlinuz")
+    shutil.rmtree(folder / "unpacked")
+
+
+class _Apt:
+    """apt with the lists and sources of one suite, beside the machine's own."""
+
+    def __init__(self, suite: str, folder: pathlib.Path) -> None:
+        for name in ("lists/partial", "cache/archives/partial"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        sources = folder / "sources.list"
+        sources.write_text(subprocess.check_output([_SOURCES, suite, "--plain"], text=True))
+        self._config = folder / "apt.conf"
+        self._config.write_text(
+            f'Dir::Etc::SourceList "{sources}";\n'
+            'Dir::Etc::SourceParts "-";\n'
+            f'Dir::State::Lists "{folder}/lists";\n'
+            f'Dir::Cache "{folder}/cache";\n'
+            'APT::Architecture "amd64";\n'
+            'APT::Sandbox::User "root";\n'
+            'Acquire::Languages "none";\n'
+        )
+
+    def run(self, *command: str, cwd: pathlib.Path | None = None) -> str:
+        environment = {**os.environ, "APT_CONFIG": str(self._config), "LC_ALL": "C"}
+        done = subprocess.run(
+            command, env=environment, cwd=cwd, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise Unavailable(f"{' '.join(command)}: {(done.stdout + done.stderr)[-500:]}")
+        return done.stdout
+
+    def kernel_packages(self) -> list[str]:
+        """What the meta package leads to; newer kernels are split (image, binary)."""
+        found: list[str] = []
+        asked = [_META]
+        while asked:
+            told = self.run("apt-cache", "depends", asked.pop())
+            names = set(_KERNEL_PACKAGE.findall(told)) - {_META, *found}
+            found += names
+            asked += names
+        return found

@@ -1,0 +1,189 @@
+"""Runs a script as root on another kernel: QEMU without KVM, a small Debian root, the wheel.
+
+    result = vm.run_in_vm(kernels["6.12"], here / "probe.py", files=[memory_cgroup_py])
+    assert result.exit_code == 0, result.console
+
+The script runs in a folder that holds the files, with `otel_oom` and its dependencies importable.
+Code is emulated and about ten times slower than on the machine: assert on what happened, never
+on how long it took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import pathlib
+import re
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from typing import Literal
+
+import debian_kernels
+from doubles import cache, memory_cgroup
+
+_HERE = pathlib.Path(__file__).parent
+_DOUBLES = _HERE.parent / "doubles"
+_TOOLS = _HERE.parents[1] / "tools"
+_PACKAGES = "python3,libbpf1,iproute2,util-linux"
+_ROOT_PYTHON = (3, 11)  # bookworm's, for which the wheels in .venv must have been chosen
+_EXIT = re.compile(r"^vm-exit: (\d+)\n\Z", re.MULTILINE)
+# QEMU 7.2's emulation breaks flags around cmpxchg16b, and threads of it race with the kernel's
+# patching of its own text; a loaded machine fails the timer check.
+_MACHINE = ("-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,-cx16", "-smp", "1")
+_CMDLINE = "console=ttyS0 root=PARTUUID=6f6f6d31-01 rootwait rw init=/vm-init no_timer_check panic=-1 net.ifnames=0"
+_ATTEMPTS = 2
+_FIRST_SECTOR = 2048  # of the root's partition
+_MBR_DISK_ID = 440  # offset of the disk's id in the partition table; the first entry follows it
+
+
+class Unavailable(Exception):
+    """This machine cannot make the VM; the text says what would help."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run left: `exit_code` is None when the VM died or hung before the script ended."""
+
+    exit_code: int | None
+    stdout: str
+    console: str
+
+    @property
+    def lines(self) -> list[str]:
+        """What the script printed, standard error included."""
+        return self.stdout.splitlines()
+
+
+def run_in_vm(
+    kernel: debian_kernels.Kernel,
+    script: pathlib.Path,
+    files: Iterable[pathlib.Path] = (),
+    *,
+    cgroup: Literal["v1", "v2"] = "v2",
+    memory_mib: int = 1024,
+    timeout_s: float = 600,
+) -> Result:
+    """Boot the kernel, run the script (`.py` or shell) and return what it printed.
+
+    `files` (folders are whole) are laid beside the script by their names; `doubles` always is,
+    with the hog ready. A VM that dies before its script ends is tried once more, because
+    emulation is not perfect.
+    """
+    command = [
+        "qemu-system-x86_64", *_MACHINE, "-m", str(memory_mib), "-nodefaults", "-no-reboot",
+        "-display", "none", "-kernel", str(debian_kernels.image(kernel)),
+        "-append", f"{_CMDLINE} memory_cgroup={cgroup} script={script.name}",
+    ]  # fmt: skip
+    command += [*_drive("root", _root()), *_drive("site", _site())]
+    for _ in range(_ATTEMPTS):
+        result = _attempt(command, [script, *files], timeout_s)
+        if result.exit_code is not None:
+            break
+    return result
+
+
+def _attempt(command: list[str], files: list[pathlib.Path], timeout_s: float) -> Result:
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        _pack([*files, _DOUBLES], folder / "files.tar")
+        console, said = folder / "console", folder / "said"
+        lines = ["-serial", f"file:{console}", "-serial", f"file:{said}"]
+        command = [*command, *_drive("files", folder / "files.tar"), *lines]
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it is killed; the console tells
+            subprocess.run(command, check=True, timeout=timeout_s)
+        text = said.read_bytes().decode(errors="replace")
+        ended = _EXIT.search(text)
+        return Result(
+            exit_code=int(ended[1]) if ended else None,
+            stdout=text[: ended.start()] if ended else text,
+            console=console.read_bytes().decode(errors="replace"),
+        )
+
+
+def _drive(serial: str, path: pathlib.Path) -> list[str]:
+    """An NVMe drive, which all these kernels drive without a module; writes are thrown away."""
+    return [
+        "-drive", f"file={path},format=raw,if=none,id={serial},snapshot=on",
+        "-device", f"nvme,serial={serial},drive={serial}",
+    ]  # fmt: skip
+
+
+def _pack(files: list[pathlib.Path], target: pathlib.Path) -> None:
+    """A tar that is read as a drive, so padded to whole pages."""
+    with tarfile.open(target, "w", bufsize=tarfile.RECORDSIZE) as archive:
+        for file in files:
+            archive.add(file, arcname=file.name, filter=_without_caches)
+        hog = memory_cgroup.hog_binary()
+        archive.add(hog, arcname=f"cache/otel-oom/{hog.parent.name}/hog")
+    with target.open("ab") as padded:
+        padded.write(bytes(-target.stat().st_size % 4096))
+
+
+def _without_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "__pycache__" in member.name else member
+
+
+def _root() -> pathlib.Path:
+    """The root file system: Debian 12 with Python and libbpf, and our init; kept in the cache."""
+    init = (_HERE / "init.sh").read_bytes()
+    key = hashlib.sha256(init + _PACKAGES.encode()).hexdigest()[:16]
+    image = cache.folder("vm") / f"root-{key}.ext4"
+    if not image.exists():
+        with tempfile.TemporaryDirectory() as name:
+            tree = pathlib.Path(name) / "root"
+            command = [_TOOLS / "debian_root.sh", tree, f"--include={_PACKAGES}"]
+            subprocess.run(command, check=True)
+            (tree / "vm-init").write_bytes(init)
+            (tree / "vm-init").chmod(0o755)
+            (tree / "opt/site").mkdir()
+            _make_ext4(tree, image, 1024, first_byte=_FIRST_SECTOR * 512)
+    return image
+
+
+def _site() -> pathlib.Path:
+    """The site-packages that run these tests, as a file system; made anew when they change."""
+    if sys.version_info[:2] != _ROOT_PYTHON:
+        wanted = ".".join(map(str, _ROOT_PYTHON))
+        raise Unavailable(
+            f"needs .venv made with Python {wanted}, as in the VM: apt-get install python3-venv"
+        )
+    site = pathlib.Path(sys.prefix, "lib", "python{}.{}".format(*_ROOT_PYTHON), "site-packages")
+    stamp = max(path.stat().st_mtime_ns for path in site.iterdir())
+    image = (
+        cache.folder("vm")
+        / f"site-{hashlib.sha256(f'{site} {stamp}'.encode()).hexdigest()[:16]}.ext4"
+    )
+    if not image.exists():
+        _make_ext4(site, image, 512)
+    return image
+
+
+def _make_ext4(tree: pathlib.Path, image: pathlib.Path, mib: int, first_byte: int = 0) -> None:
+    """An image of the tree in place of older ones of its kind, renamed into place when whole."""
+    unfinished = image.with_suffix(".tmp")
+    command = ["mkfs.ext4", "-q", "-F", "-d", tree, "-E", f"offset={first_byte}", unfinished]
+    with unfinished.open("wb") as file:
+        file.truncate(first_byte + (mib << 20))
+    subprocess.run([*command, f"{mib}M"], check=True)
+    if first_byte:
+        _write_partition_table(unfinished)
+    kind, _, _ = image.stem.partition("-")
+    for old in image.parent.glob(f"{kind}-*.ext4"):
+        old.unlink()
+    unfinished.rename(image)
+
+
+def _write_partition_table(image: pathlib.Path) -> None:
+    """One Linux partition (MBR), so that the kernel finds its root by PARTUUID."""
+    sectors = image.stat().st_size // 512 - _FIRST_SECTOR
+    with image.open("r+b") as file:
+        file.seek(_MBR_DISK_ID)
+        file.write(struct.pack("<IH", 0x6F6F6D31, 0))
+        file.write(struct.pack("<4xB3xII", 0x83, _FIRST_SECTOR, sectors))
+        file.seek(510)
+        file.write(b"\x55\xaa")
