@@ -8,6 +8,7 @@
 set -eu
 
 suite=$1
+# shellcheck source=/dev/null
 here=$(. /etc/os-release && echo "$VERSION_CODENAME")
 
 targets() {

@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from otel_oom import errors
 from otel_oom.config.types import Duration, Secret
-from otel_oom.pipeline import component, headers, limits, otlp_env, otlp_status, sending, tls
+from otel_oom.pipeline import component, headers, tls
 from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.pipeline.queue import QueueConfig
-from otel_oom.pipeline.request import Answer, Request
-from otel_oom.pipeline.retry import RetryConfig
+from otel_oom.pipeline.otlp import environment as otlp_env
+from otel_oom.pipeline.otlp import status as otlp_status
+from otel_oom.pipeline.sending import chain as sending
+from otel_oom.pipeline.sending import limits
+from otel_oom.pipeline.sending.queue import QueueConfig
+from otel_oom.pipeline.sending.request import Answer, Request
+from otel_oom.pipeline.sending.retry import RetryConfig
 from otel_oom.pipeline.tls import TlsConfig
 
 if TYPE_CHECKING:
@@ -186,7 +190,7 @@ class Push:
         code = failure.code()
         if code is self._grpc.StatusCode.UNAVAILABLE:
             self._follow_files()
-        trailers: dict[str, Any] = dict(failure.trailing_metadata() or ())  # type: ignore[arg-type]
+        trailers: dict[str, Any] = dict(failure.trailing_metadata() or ())
         details = trailers.get("grpc-status-details-bin")
         return otlp_status.grpc_failure(code.value[0], code.name, failure.details() or "", details)
 

@@ -81,11 +81,15 @@ def main() -> None:
     ours = best_s(lambda: pipeline(ring))
     decoding = best_s(lambda: [records.decode(record) for record in ring])
     parsing = best_s(lambda: [LogsData.FromString(part) for part in encoded[::2]])
-    print(f"ring bytes {sum(map(len, ring)) / KILLS:.0f} a kill, OTLP bytes "
-          f"{sum(map(len, encoded)) / KILLS:.0f} a kill")
+    print(
+        f"ring bytes {sum(map(len, ring)) / KILLS:.0f} a kill, OTLP bytes "
+        f"{sum(map(len, encoded)) / KILLS:.0f} a kill"
+    )
     print(f"decode                   {ours and len(ring) / decoding:12,.0f} ring records/s")
-    print(f"ring to encoded OTLP     {len(ring) / ours:12,.0f} ring records/s "
-          f"({KILLS / ours:,.0f} kills/s, {ours / KILLS * 1e6:.1f} us a kill)")
+    print(
+        f"ring to encoded OTLP     {len(ring) / ours:12,.0f} ring records/s "
+        f"({KILLS / ours:,.0f} kills/s, {ours / KILLS * 1e6:.1f} us a kill)"
+    )
     print(f"peer: parse the result   {KILLS / parsing:12,.0f} kills/s; ratio {ours / parsing:.1f}")
 
 

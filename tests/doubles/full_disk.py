@@ -14,7 +14,7 @@ import sys
 from doubles import exporting
 
 from otel_oom.exporters import file
-from otel_oom.pipeline.retry import RetryConfig
+from otel_oom.pipeline.sending.retry import RetryConfig
 
 LIMIT_BYTES = 16 * 1024
 

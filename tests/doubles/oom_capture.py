@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import dataclasses
 import pathlib
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from doubles import memory_cgroup
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -50,7 +52,8 @@ class Kill:
 class Agent:
     """What the receiver has sent."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, within: str) -> None:
+        self._within = within
         self.ledger = accounting.Ledger()
         self.statuses: list[component.Status] = []
         self.kills: list[Kill] = []
@@ -69,7 +72,8 @@ class Agent:
     async def consume(self, batch: Batch) -> None:
         if batch.signal is Signal.LOGS:
             for resource in batch.data.resource_logs:
-                self.kills += [Kill(log) for s in resource.scope_logs for log in s.log_records]
+                found = [Kill(log) for s in resource.scope_logs for log in s.log_records]
+                self.kills += filter(self._is_ours, found)
         elif batch.signal is Signal.TRACES:
             for resource in batch.data.resource_spans:
                 self.spans += [span for scope in resource.scope_spans for span in scope.spans]
@@ -77,6 +81,26 @@ class Agent:
             self.metrics.append(batch.data)
         self.ledger.delivered("sink", batch.signal, batch.items)
         self._changed.set()
+
+    def _is_ours(self, kill: Kill) -> bool:
+        return str(kill.attributes.get("process.linux.cgroup", "")).startswith(self._within)
+
+    def identities(self) -> dict[str, int]:
+        """The terms of the books' summary by a short name."""
+        words = (
+            r"victims (?P<reported>\d+) \+ lost in the ring (?P<lost>\d+) = marks (?P<marks>\d+) "
+            r"- repeated (?P<repeats>\d+); kernel's kills (?P<kernel>\d+) in "
+            r"\[(?P<least>\d+), (?P<most>\d+)\]"
+        )
+        found = re.match(words, self.receiver.summary()[0])
+        assert found, self.receiver.summary()
+        return {name: int(number) for name, number in found.groupdict().items()}
+
+    def books_close(self) -> bool:
+        """Whether both identities hold."""
+        of = self.identities()
+        own = of["reported"] + of["lost"] == of["marks"] - of["repeats"]
+        return own and of["least"] <= of["kernel"] <= of["most"]
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until it holds; say what did not come if it never does."""
@@ -103,12 +127,16 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def running(state: pathlib.Path, **options: Any) -> AsyncIterator[Agent]:
+async def running(
+    state: pathlib.Path, *, within: memory_cgroup.MemoryCgroup | None = None, **options: Any
+) -> AsyncIterator[Agent]:
     """Start the receiver with its books in `state`; stop it, and see that the sums close."""
-    agent = Agent(Config(state_directory=str(state), **options))
+    path = within.name if within else ""
+    agent = Agent(Config(state_directory=str(state), **options), path)
     await agent.receiver.start()
     try:
         yield agent
     finally:
         await agent.receiver.shutdown()
     assert agent.differences() == [0, 0, 0]
+    assert agent.books_close(), agent.receiver.summary()

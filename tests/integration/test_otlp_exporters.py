@@ -14,11 +14,11 @@ from doubles import exporting, otlp_server
 
 from otel_oom import errors
 from otel_oom.exporters import otlp_grpc, otlp_http
-from otel_oom.pipeline import limits
 from otel_oom.pipeline.component import State
 from otel_oom.pipeline.data import Signal
-from otel_oom.pipeline.queue import QueueConfig
-from otel_oom.pipeline.retry import RetryConfig
+from otel_oom.pipeline.sending import limits
+from otel_oom.pipeline.sending.queue import QueueConfig
+from otel_oom.pipeline.sending.retry import RetryConfig
 
 FAST = RetryConfig(initial_interval=0.01, max_interval=0.02, max_elapsed_time=60)
 ONE = QueueConfig(num_consumers=1)

@@ -14,8 +14,8 @@ from doubles import certificates, exporting, otlp_server
 from otel_oom import errors
 from otel_oom.config.types import Secret
 from otel_oom.exporters import otlp_grpc, otlp_http
-from otel_oom.pipeline.queue import QueueConfig
-from otel_oom.pipeline.retry import RetryConfig
+from otel_oom.pipeline.sending.queue import QueueConfig
+from otel_oom.pipeline.sending.retry import RetryConfig
 from otel_oom.pipeline.tls import TlsConfig
 
 NO_RETRY = RetryConfig(enabled=False)

@@ -149,7 +149,7 @@ async def play(scenario: Any, mode: str, state: pathlib.Path) -> None:
         line["spans"] = len(agent.spans)
         line["status"] = agent.statuses[0].detail
         line["summary"] = agent.receiver.summary()[0]
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it is told, and the next scenario is played
         line["error"] = f"{type(error).__name__}: {error}"[:2000]
     print(json.dumps(line), flush=True)
 
@@ -159,7 +159,7 @@ async def main() -> None:
     with memory_cgroup.temporary() as group:
         version = group.version
     scenarios = SCENARIOS + (V2_SCENARIOS if version == 2 else [])
-    hooks = {hook: programs for hook, programs in probe.decision_hooks(probe.kernel(), {})}
+    hooks = dict(probe.decision_hooks(probe.kernel(), {}))
     for mode in hooks:
         probe.decision_hooks = lambda *_, only=mode: [(only, hooks[only])]
         for scenario in (

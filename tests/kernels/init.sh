@@ -1,7 +1,8 @@
 #!/bin/sh
 # The first process of the VM: mounts what the agent and the tests expect, runs the script that
 # vm.py handed in, and says its exit status. Output goes to the second serial line, because the
-# first one is the kernel's.
+# first one is the kernel's, which hands over $script and $memory_cgroup from its command line.
+# shellcheck disable=SC2154
 mount -t devtmpfs dev /dev 2>/dev/null # some kernels have done it
 exec </dev/null >/dev/ttyS1 2>&1
 stty -F /dev/ttyS1 raw -echo
@@ -31,7 +32,7 @@ drive() {
 mount -t ext4 -o ro,noload "$(drive site)" /opt/site
 mkdir /tmp/work
 tar -xf "$(drive files)" -C /tmp/work
-cd /tmp/work
+cd /tmp/work || exit
 
 export HOME=/root XDG_CACHE_HOME=/tmp/work/cache PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
 case "$script" in

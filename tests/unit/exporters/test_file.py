@@ -15,9 +15,9 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
 from otel_oom import errors
 from otel_oom.exporters import file
-from otel_oom.pipeline import line_file
-from otel_oom.pipeline.line_file import LineFile, RotationConfig
-from otel_oom.pipeline.retry import RetryConfig
+from otel_oom.exporters.file import line_file
+from otel_oom.exporters.file.line_file import LineFile, RotationConfig
+from otel_oom.pipeline.sending.retry import RetryConfig
 
 FAST = RetryConfig(initial_interval=0.01, max_interval=0.02, max_elapsed_time=60)
 

@@ -10,7 +10,7 @@ import pytest
 from otel_oom.config.types import Secret
 from otel_oom.exporters import otlp_grpc, otlp_http
 from otel_oom.exporters.otlp_grpc import Target
-from otel_oom.pipeline import http_message
+from otel_oom.exporters.otlp_http import message as http_message
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.tls import TlsConfig
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 
-from otel_oom.pipeline import limits, otlp_json
 from otel_oom.pipeline.data import Batch
+from otel_oom.pipeline.otlp import json as otlp_json
+from otel_oom.pipeline.sending import limits
 
 
 def parts_of(batch, max_bytes, encode=limits.protobuf):

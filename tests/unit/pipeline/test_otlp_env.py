@@ -7,7 +7,7 @@ import pytest
 from otel_oom import errors
 from otel_oom.config.types import Secret
 from otel_oom.exporters import file, otlp_grpc, otlp_http
-from otel_oom.pipeline import otlp_env
+from otel_oom.pipeline.otlp import environment as otlp_env
 from otel_oom.pipeline.tls import TlsConfig
 
 ALL = {

@@ -20,7 +20,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status, TracesData
 
-from otel_oom.pipeline import otlp, otlp_json
+from otel_oom.pipeline import otlp
+from otel_oom.pipeline.otlp import json as otlp_json
 
 U64 = 2**64 - 1
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from otel_oom.pipeline import output
+from otel_oom.exporters.debug import output
 
 LARGE = "x" * 300_000
 

@@ -11,7 +11,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     ScopeMetrics,
 )
 
-from otel_oom.pipeline import data, otlp, regroup
+from otel_oom.pipeline import data, otlp
+from otel_oom.processors.batch import regroup
 
 _LOGS = st.lists(
     st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.integers(0, 7)), min_size=1

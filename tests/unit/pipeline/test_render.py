@@ -22,7 +22,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 
-from otel_oom.pipeline import dump, otlp, process_tree, render, text
+from otel_oom.exporters.debug import dump, process_tree, render
+from otel_oom.pipeline import otlp, text
 
 GOLDEN = Path(__file__).parent / "golden"
 ZONE = dt.timezone(dt.timedelta(hours=2))

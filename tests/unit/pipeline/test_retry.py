@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from otel_oom import errors
 from otel_oom.pipeline.data import Signal
-from otel_oom.pipeline.request import Answer, Request
-from otel_oom.pipeline.retry import RetryConfig, RetrySender, intervals_s
+from otel_oom.pipeline.sending.request import Answer, Request
+from otel_oom.pipeline.sending.retry import RetryConfig, RetrySender, intervals_s
 
 REQUEST = Request(Signal.LOGS, b"body", 3)
 EXACT = {"randomization_factor": 0.0}

@@ -11,10 +11,10 @@ from doubles import exporting, virtual_loop
 from otel_oom import errors
 from otel_oom.pipeline.component import State
 from otel_oom.pipeline.data import Signal
-from otel_oom.pipeline.queue import QueueConfig
-from otel_oom.pipeline.request import Answer
-from otel_oom.pipeline.retry import RetryConfig
-from otel_oom.pipeline.sending import Exporting
+from otel_oom.pipeline.sending.chain import Exporting
+from otel_oom.pipeline.sending.queue import QueueConfig
+from otel_oom.pipeline.sending.request import Answer
+from otel_oom.pipeline.sending.retry import RetryConfig
 
 
 class Destination:

@@ -6,10 +6,9 @@ import pytest
 from doubles import sink
 
 from otel_oom import errors, telemetry
-from otel_oom.pipeline import memory
 from otel_oom.pipeline.data import Signal
 from otel_oom.processors import memory_limiter
-from otel_oom.processors.memory_limiter import Config, Level, Limits
+from otel_oom.processors.memory_limiter import Config, Level, Limits, memory
 
 MIB = 1024 * 1024
 INFO, ERROR, FATAL = 9, 17, 21

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from otel_oom import errors
-from otel_oom.pipeline import component, dump, output, render
+from otel_oom.exporters.debug import dump, output, render
+from otel_oom.pipeline import component
 from otel_oom.pipeline.data import ITEM_NAMES, Batch, Signal
 
 _LINES_PER_TURN = 100

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 
 from otel_oom import errors
-from otel_oom.pipeline import limits
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.pipeline.observe import Condition, Journal
-from otel_oom.pipeline.request import Answer, Request, Sender
+from otel_oom.pipeline.sending import limits
+from otel_oom.pipeline.sending.observe import Condition, Journal
+from otel_oom.pipeline.sending.request import Answer, Request, Sender
 
 _log = logging.getLogger(__name__)
 

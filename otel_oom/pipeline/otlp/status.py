@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_oom import errors
 from otel_oom.pipeline.data import Signal
-from otel_oom.pipeline.request import Answer
+from otel_oom.pipeline.sending.request import Answer
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"

@@ -14,22 +14,18 @@ from typing import Literal
 
 from otel_oom import errors
 from otel_oom.config.types import Duration, Secret
-from otel_oom.pipeline import (
-    component,
-    headers,
-    http_client,
-    http_message,
-    limits,
-    otlp_env,
-    otlp_json,
-    otlp_status,
-    sending,
-    tls,
-)
+from otel_oom.exporters.otlp_http import client as http_client
+from otel_oom.exporters.otlp_http import message as http_message
+from otel_oom.pipeline import component, headers, tls
 from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.pipeline.queue import QueueConfig
-from otel_oom.pipeline.request import Answer, Request
-from otel_oom.pipeline.retry import RetryConfig
+from otel_oom.pipeline.otlp import environment as otlp_env
+from otel_oom.pipeline.otlp import json as otlp_json
+from otel_oom.pipeline.otlp import status as otlp_status
+from otel_oom.pipeline.sending import chain as sending
+from otel_oom.pipeline.sending import limits
+from otel_oom.pipeline.sending.queue import QueueConfig
+from otel_oom.pipeline.sending.request import Answer, Request
+from otel_oom.pipeline.sending.retry import RetryConfig
 from otel_oom.pipeline.tls import TlsConfig
 
 _log = logging.getLogger(__name__)

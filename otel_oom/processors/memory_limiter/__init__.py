@@ -20,9 +20,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogsData, SeverityNumber
 
 from otel_oom import errors, telemetry
 from otel_oom.config.types import Duration
-from otel_oom.pipeline import component, memory
+from otel_oom.pipeline import component
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.processors.memory_limiter import memory
 
 _LOG = logging.getLogger(__name__)
 _MIB = 1024 * 1024

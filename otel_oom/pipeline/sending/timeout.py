@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from otel_oom import errors
-from otel_oom.pipeline.request import Answer, Request, Sender
+from otel_oom.pipeline.sending.request import Answer, Request, Sender
 
 
 class TimeoutSender:

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 
 from otel_oom import errors
 from otel_oom.config.types import Duration
-from otel_oom.pipeline import accounting, component, regroup
+from otel_oom.pipeline import accounting, component
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.processors.batch import regroup
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from otel_oom.pipeline import component, detect, otlp
+from otel_oom.pipeline import component, otlp
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.processors.resource import detect
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from otel_oom import errors
 from otel_oom.config.types import Duration
-from otel_oom.pipeline.request import Answer, Request, Sender
+from otel_oom.pipeline.sending.request import Answer, Request, Sender
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

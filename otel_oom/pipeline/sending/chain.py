@@ -10,15 +10,15 @@ time-out bounds one try and not the waits between them.
 from __future__ import annotations
 
 from otel_oom import errors
-from otel_oom.pipeline import entry, limits
-from otel_oom.pipeline.account import Account
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Batch
-from otel_oom.pipeline.observe import Journal, ObserveSender
-from otel_oom.pipeline.queue import QueueConfig
-from otel_oom.pipeline.request import Request, Sender
-from otel_oom.pipeline.retry import RetryConfig, RetrySender
-from otel_oom.pipeline.timeout import TimeoutSender
+from otel_oom.pipeline.sending import entry, limits
+from otel_oom.pipeline.sending.account import Account
+from otel_oom.pipeline.sending.observe import Journal, ObserveSender
+from otel_oom.pipeline.sending.queue import QueueConfig
+from otel_oom.pipeline.sending.request import Request, Sender
+from otel_oom.pipeline.sending.retry import RetryConfig, RetrySender
+from otel_oom.pipeline.sending.timeout import TimeoutSender
 
 
 class Exporting:

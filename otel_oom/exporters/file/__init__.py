@@ -13,12 +13,15 @@ from pathlib import Path
 
 from otel_oom import errors
 from otel_oom.config.types import Duration
-from otel_oom.pipeline import component, line_file, otlp_json, sending
+from otel_oom.exporters.file import line_file
+from otel_oom.exporters.file.line_file import RotationConfig
+from otel_oom.pipeline import component
 from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.pipeline.line_file import RotationConfig
-from otel_oom.pipeline.queue import QueueConfig
-from otel_oom.pipeline.request import Answer, Request
-from otel_oom.pipeline.retry import RetryConfig
+from otel_oom.pipeline.otlp import json as otlp_json
+from otel_oom.pipeline.sending import chain as sending
+from otel_oom.pipeline.sending.queue import QueueConfig
+from otel_oom.pipeline.sending.request import Answer, Request
+from otel_oom.pipeline.sending.retry import RetryConfig
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, LogsData, SeverityNu
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, MetricsData
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status, TracesData
 
-from otel_oom.pipeline import otlp, process_tree, text
+from otel_oom.exporters.debug import process_tree
+from otel_oom.pipeline import otlp, text
 from otel_oom.pipeline.data import Data
 
 _SIZES = {

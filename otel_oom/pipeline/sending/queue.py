@@ -11,7 +11,7 @@ import dataclasses
 from typing import Literal
 
 from otel_oom import errors
-from otel_oom.pipeline.request import Request
+from otel_oom.pipeline.sending.request import Request
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

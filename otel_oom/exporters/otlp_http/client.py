@@ -12,8 +12,8 @@ import dataclasses
 import ssl
 from collections.abc import Callable, Mapping
 
-from otel_oom.pipeline import http_message
-from otel_oom.pipeline.http_message import HttpError, Response, Url
+from otel_oom.exporters.otlp_http import message as http_message
+from otel_oom.exporters.otlp_http.message import HttpError, Response, Url
 
 IDLE_S = 90.0
 """Time in seconds that an unused connection is kept (Go's default, so the collector's)."""

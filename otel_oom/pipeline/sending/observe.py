@@ -12,7 +12,7 @@ import logging
 
 from otel_oom import errors
 from otel_oom.pipeline.component import Settings, State, Status
-from otel_oom.pipeline.request import Answer, Request, Sender
+from otel_oom.pipeline.sending.request import Answer, Request, Sender
 
 _log = logging.getLogger(__name__)
 

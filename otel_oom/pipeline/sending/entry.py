@@ -12,11 +12,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from otel_oom.pipeline.account import Account
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
-from otel_oom.pipeline.queue import MemoryQueue, QueueConfig
-from otel_oom.pipeline.request import Request
+from otel_oom.pipeline.sending.account import Account
+from otel_oom.pipeline.sending.queue import MemoryQueue, QueueConfig
+from otel_oom.pipeline.sending.request import Request
 
 
 class Entry(Protocol):

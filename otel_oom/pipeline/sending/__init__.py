@@ -1,0 +1,1 @@
+"""From a batch to a destination: encode once, queue, account, retry, time out, push."""
