@@ -136,7 +136,7 @@ def _root() -> pathlib.Path:
     if not image.exists():
         with tempfile.TemporaryDirectory() as name:
             tree = pathlib.Path(name) / "root"
-            command = [_TOOLS / "debian_root.sh", tree, f"--include={_PACKAGES}"]
+            command = [str(_TOOLS / "debian_root.sh"), str(tree), f"--include={_PACKAGES}"]
             subprocess.run(command, check=True)
             (tree / "vm-init").write_bytes(init)
             (tree / "vm-init").chmod(0o755)
@@ -166,10 +166,10 @@ def _site() -> pathlib.Path:
 def _make_ext4(tree: pathlib.Path, image: pathlib.Path, mib: int, first_byte: int = 0) -> None:
     """An image of the tree in place of older ones of its kind, renamed into place when whole."""
     unfinished = image.with_suffix(".tmp")
-    command = ["mkfs.ext4", "-q", "-F", "-d", tree, "-E", f"offset={first_byte}", unfinished]
+    command = ["mkfs.ext4", "-q", "-F", "-d", str(tree), "-E", f"offset={first_byte}"]
     with unfinished.open("wb") as file:
         file.truncate(first_byte + (mib << 20))
-    subprocess.run([*command, f"{mib}M"], check=True)
+    subprocess.run([*command, unfinished, f"{mib}M"], check=True)
     if first_byte:
         _write_partition_table(unfinished)
     kind, _, _ = image.stem.partition("-")

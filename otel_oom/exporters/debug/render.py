@@ -14,18 +14,17 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, LogsData, SeverityNu
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, MetricsData
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status, TracesData
 
+from otel_oom import semconv
 from otel_oom.exporters.debug import process_tree
 from otel_oom.pipeline import otlp, text
 from otel_oom.pipeline.data import Data
 
 _SIZES = {
-    "oom.victim.memory.anon": "anon",
-    "oom.victim.memory.file": "file",
-    "oom.victim.memory.shmem": "shmem",
-    "oom.victim.memory.swap": "swap",
-    "oom.victim.memory.page_tables": "page tables",
+    semconv.VICTIM_SWAP: "swap",
+    semconv.VICTIM_PAGE_TABLES: "page tables",
+    semconv.LIMIT_USAGE: "charged to the limit",
 }
-"""The victim's memory, and the word for it on the line."""
+"""What the body of a kill leaves out, and the word for it on the line."""
 
 Attributes = Mapping[str, otlp.Value]
 Zone = dt.tzinfo | None
@@ -109,14 +108,10 @@ def _numbers(attributes: Attributes) -> Iterator[str]:
         value = attributes.get(key)
         if isinstance(value, int) and value:
             yield f"{word} {text.size(value)}"
-    limit, usage = attributes.get("oom.limit.bytes"), attributes.get("oom.limit.usage")
-    if isinstance(limit, int):
-        used = f"{text.size(usage)} of " if isinstance(usage, int) else ""
-        yield f"limit {used}{text.size(limit)}"
 
 
 def _processes(attributes: Attributes) -> list[process_tree.Process]:
-    listed = attributes.get("oom.processes")
+    listed = attributes.get(semconv.PROCESSES)
     if not isinstance(listed, list):
         return []
     return [process for process in listed if isinstance(process, Mapping)]
