@@ -450,8 +450,12 @@ static __always_inline int on_decided(void)
 {
 	struct decision *decision = bpf_map_lookup_elem(&state, &zero);
 
-	if (decision)
-		decision->open = 0;
+	if (!decision)
+		return 0;
+	decision->open = 0;
+	/* A group's first victim is killed twice and marked once: what is left is stale. */
+	decision->killing_task = 0;
+	decision->killing_tgid = 0;
 	return 0;
 }
 

@@ -57,7 +57,7 @@ def running(
         spec = _spec(root, config, arguments, capabilities, state)
         (folder / "config.json").write_text(json.dumps(spec))
         name = f"otel-oom-test-{os.getpid()}"
-        command = ["runc", "--root", folder / "runc", "run", "--bundle", folder, name]
+        command = ["runc", "--root", f"{folder}/runc", "run", "--bundle", str(folder), name]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

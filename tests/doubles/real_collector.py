@@ -17,14 +17,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from doubles import certificates
+
 _BUILD = pathlib.Path(__file__).parents[2] / "tools" / "collector" / "build.sh"
 _READY_S = 30.0
 _CONFIG = """
 receivers:
   otlp:
     protocols:
-      grpc: {{endpoint: "127.0.0.1:{grpc}"}}
-      http: {{endpoint: "127.0.0.1:{http}"}}
+      grpc: {{endpoint: "127.0.0.1:{grpc}"{tls}}}
+      http: {{endpoint: "127.0.0.1:{http}"{tls}}}
 processors:
   batch: {{timeout: 20ms}}
 exporters:
@@ -51,7 +53,7 @@ class Collector:
     """A running collector: where to send, and what it wrote."""
 
     grpc_endpoint: str
-    """`host:port`, plain text."""
+    """`host:port`."""
     http_endpoint: str
     """Base URL; signals go to `/v1/logs` and so on."""
     output: pathlib.Path
@@ -104,11 +106,22 @@ def build() -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def running(binary: pathlib.Path, folder: pathlib.Path) -> Iterator[Collector]:
-    """A collector with its config and output in `folder`, ready when yielded."""
-    grpc, http_, health = _free_ports(3)
+def running(
+    binary: pathlib.Path,
+    folder: pathlib.Path,
+    *,
+    grpc_port: int | None = None,
+    pair: certificates.Pair | None = None,
+) -> Iterator[Collector]:
+    """A collector with its config and output in `folder`, ready when yielded.
+
+    With `pair`, a certificate for `localhost` and its key, it speaks TLS.
+    """
+    grpc, http_, health = free_ports(3)
+    grpc = grpc_port or grpc
     output, log, config = folder / "otlp.jsonl", folder / "collector.log", folder / "collector.yaml"
-    config.write_text(_CONFIG.format(grpc=grpc, http=http_, health=health, output=output))
+    tls = f', tls: {{cert_file: "{pair.cert}", key_file: "{pair.key}"}}' if pair else ""
+    config.write_text(_CONFIG.format(grpc=grpc, http=http_, health=health, output=output, tls=tls))
     with log.open("wb") as said:
         process = subprocess.Popen(
             [binary, "--config", f"file:{config}"], stdout=said, stderr=subprocess.STDOUT
@@ -116,8 +129,8 @@ def running(binary: pathlib.Path, folder: pathlib.Path) -> Iterator[Collector]:
     try:
         _wait_until_ready(process, health, log)
         yield Collector(
-            grpc_endpoint=f"127.0.0.1:{grpc}",
-            http_endpoint=f"http://127.0.0.1:{http_}",
+            grpc_endpoint=f"localhost:{grpc}" if pair else f"127.0.0.1:{grpc}",
+            http_endpoint=f"https://localhost:{http_}" if pair else f"http://127.0.0.1:{http_}",
             output=output,
             log=log,
         )
@@ -145,7 +158,7 @@ def _healthy(port: int) -> bool:
         connection.close()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Distinct loopback ports that nobody listens on; all held until the last one is found."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
