@@ -26,8 +26,8 @@ RUN apt-get update -q \
     && apt-get install -q -y --no-install-recommends python3 libbpf1 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/*.log /var/log/apt
 COPY --from=wheel /opt/otel-oom /opt/otel-oom
-# Required: CAP_BPF and CAP_PERFMON load and attach the programs. Optional: CAP_SYS_RESOURCE lowers
-# the agent's own oom_score_adj, and before Linux 5.11 lets it lock the memory of its BPF maps.
+# Required: CAP_BPF and CAP_PERFMON load and attach the programs. Optional: before Linux 5.11,
+# CAP_SYS_RESOURCE lets it lock the memory of its BPF maps.
 # Any uid will do whose process has them (ambient, for a uid that is not 0), in the host's PID
 # namespace, with the host's /sys and its cgroups mounted read-only. It writes only here:
 WORKDIR /var/lib/otel-oom

@@ -17,7 +17,7 @@ from otel_oom import errors
 
 _LIBRARY = "libbpf.so.1"
 _LOG_LINES = 200
-_LOG_BYTES = 1 << 20  # a verifier's log comes as one message
+_LOG_BYTES = 1 << 24  # a verifier log is one message, and its reason stands at the end
 _DEBUG = 2
 
 _pointer = ctypes.c_void_p

@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 
 from doubles import cache
@@ -50,6 +51,13 @@ def image(kernel: Kernel) -> pathlib.Path:
         folder.mkdir(parents=True, exist_ok=True)
         _fetch(kernel.suite, folder)
     return folder / "vmlinuz"
+
+
+def release(kernel: Kernel) -> str:
+    """What `uname -r` says in it: the boot header's text (Documentation/arch/x86/boot.rst)."""
+    head = image(kernel).read_bytes()[:32768]
+    (offset,) = struct.unpack_from("<H", head, 0x20E)
+    return head[offset + 0x200 :].split(b" ", 1)[0].decode()
 
 
 def _fetch(suite: str, folder: pathlib.Path) -> None:

@@ -65,21 +65,23 @@ def run_in_vm(
     files: Iterable[pathlib.Path] = (),
     *,
     cgroup: Literal["v1", "v2"] = "v2",
+    packages: Iterable[str] = (),
     memory_mib: int = 1024,
     timeout_s: float = 600,
 ) -> Result:
     """Boot the kernel, run the script (`.py` or shell) and return what it printed.
 
     `files` (folders are whole) are laid beside the script by their names; `doubles` always is,
-    with the hog ready. A VM that dies before its script ends is tried once more, because
-    emulation is not perfect.
+    with the hog ready. With `packages` of Debian beyond Python and libbpf, the VM has a root of
+    its own. A VM that dies before its script ends is tried once more, because emulation is not
+    perfect.
     """
     command = [
         "qemu-system-x86_64", *_MACHINE, "-m", str(memory_mib), "-nodefaults", "-no-reboot",
         "-display", "none", "-kernel", str(debian_kernels.image(kernel)),
         "-append", f"{_CMDLINE} memory_cgroup={cgroup} script={script.name}",
     ]  # fmt: skip
-    command += [*_drive("root", _root()), *_drive("site", _site())]
+    command += [*_drive("root", _root(packages)), *_drive("site", _site())]
     for _ in range(_ATTEMPTS):
         result = _attempt(command, [script, *files], timeout_s)
         if result.exit_code is not None:
@@ -128,20 +130,21 @@ def _without_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in member.name else member
 
 
-def _root() -> pathlib.Path:
+def _root(more: Iterable[str]) -> pathlib.Path:
     """The root file system: Debian 12 with Python and libbpf, and our init; kept in the cache."""
-    init = (_HERE / "init.sh").read_bytes()
-    key = hashlib.sha256(init + _PACKAGES.encode()).hexdigest()[:16]
-    image = cache.folder("vm") / f"root-{key}.ext4"
+    init, packages = (_HERE / "init.sh").read_bytes(), ",".join([_PACKAGES, *more])
+    key = hashlib.sha256(init + packages.encode()).hexdigest()[:16]
+    kind, mib = ("root", 1024) if packages == _PACKAGES else ("wideroot", 2048)
+    image = cache.folder("vm") / f"{kind}-{key}.ext4"
     if not image.exists():
         with tempfile.TemporaryDirectory() as name:
             tree = pathlib.Path(name) / "root"
-            command = [str(_TOOLS / "debian_root.sh"), str(tree), f"--include={_PACKAGES}"]
+            command = [str(_TOOLS / "debian_root.sh"), str(tree), f"--include={packages}"]
             subprocess.run(command, check=True)
             (tree / "vm-init").write_bytes(init)
             (tree / "vm-init").chmod(0o755)
             (tree / "opt/site").mkdir()
-            _make_ext4(tree, image, 1024, first_byte=_FIRST_SECTOR * 512)
+            _make_ext4(tree, image, mib, first_byte=_FIRST_SECTOR * 512)
     return image
 
 
