@@ -1,6 +1,6 @@
 """How a batch leaves the agent: the chain of senders that every exporter is built on.
 
-    consume -> encode, split -> queue -> account -> retry -> observe -> timeout -> push
+    consume -> encode, split -> queue, join -> account -> retry -> observe -> timeout -> push
 
 An exporter gives only the last link and its configs. The order is the collector's
 (exporterhelper): so a counter knows the final outcome of a request and not of each try, and a
@@ -42,7 +42,7 @@ class Exporting:
         observed = ObserveSender(journal, TimeoutSender(timeout_s, push))
         self._retry = RetrySender(retry, observed)
         self._account = Account(settings, journal, self._retry)
-        self._entry = entry.create(settings, queue, self._account)
+        self._entry = entry.create(settings, queue, self._account, encode, max_bytes)
         self._encode = encode
         self._max_bytes = max_bytes
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
+from otel_oom.pipeline.sending import batching, limits
 from otel_oom.pipeline.sending.account import Account
 from otel_oom.pipeline.sending.queue import MemoryQueue, QueueConfig
 from otel_oom.pipeline.sending.request import Request
@@ -32,11 +33,21 @@ class Entry(Protocol):
         """Refuse what comes and send what is held; if cancelled, count it as dropped."""
 
 
-def create(settings: Settings, config: QueueConfig, account: Account) -> Entry:
-    """The entry that a `sending_queue` asks for, with its gauges."""
+def create(
+    settings: Settings,
+    config: QueueConfig,
+    account: Account,
+    encode: limits.Encode,
+    max_bytes: int,
+) -> Entry:
+    """The entry that a `sending_queue` asks for, with its gauges.
+
+    `encode` and `max_bytes` tell how requests can be joined, and how far.
+    """
     if not config.enabled:
         return Direct(account)
-    queue = MemoryQueue(config)
+    join = batching.join_of(encode) if config.batch else batching.join_protobuf
+    queue = MemoryQueue(config, join, max_bytes)
     settings.ledger.gauge("exporter_queue_size", settings.name, lambda: queue.size)
     settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: queue.capacity)
     if config.wait_for_result:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
 
 from otel_oom import errors
-from otel_oom.pipeline.sending.request import Request
+from otel_oom.pipeline.sending.batching import BatchConfig, Batcher, Join
+from otel_oom.pipeline.sending.request import Request, Sizer
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class QueueConfig:
     queue_size: int = 1000
     """Room for what waits and what is being sent, default 1000, in the unit of `sizer`."""
 
-    sizer: Literal["requests", "items", "bytes"] = "requests"
+    sizer: Sizer = "requests"
     """Unit of `queue_size`: `requests` (default), `items`, or `bytes` of encoded OTLP."""
 
     block_on_overflow: bool = False
@@ -39,6 +40,9 @@ class QueueConfig:
     storage: str | None = None
     """A storage extension to keep the queue in; not available yet, leave it out."""
 
+    batch: BatchConfig | None = None
+    """Joins requests while they wait; off by default, `{}` turns it on with its defaults."""
+
     def __post_init__(self) -> None:
         """Refuse what cannot work, naming the key."""
         for key in ("num_consumers", "queue_size"):
@@ -49,13 +53,38 @@ class QueueConfig:
                 "'storage' is not available yet: the queue is in memory; remove the key"
             )
 
+    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield how `batch` does not go with the queue; without a queue it does nothing."""
+        if not self.enabled or self.batch is None:
+            return
+        if self.wait_for_result:
+            text = "`batch` joins what waits in the queue; it cannot be used with `wait_for_result`"
+            yield ("batch",), text
+        batching = self.batching()
+        if batching.sizer == self.sizer and batching.min_size > self.queue_size:
+            text = (
+                f"`min_size` ({batching.min_size}) must be at most `queue_size` "
+                f"({self.queue_size}), or no batch gets full"
+            )
+            yield ("batch", "min_size"), text
+
+    def batching(self) -> BatchConfig:
+        """`batch` with its `sizer` settled; without it, one that joins nothing."""
+        if self.batch is None:
+            return BatchConfig(min_size=0)
+        sizer = self.batch.sizer or ("items" if self.sizer == "requests" else self.sizer)
+        return dataclasses.replace(self.batch, sizer=sizer)
+
 
 class MemoryQueue:
-    """Requests waiting or being sent. A life is `put` -> `get` -> `done`."""
+    """Requests waiting or being sent. A life is `put` -> `get` -> `done`.
 
-    def __init__(self, config: QueueConfig) -> None:
+    `join` makes one body of several, of at most `max_bytes` (`sending_queue.batch`).
+    """
+
+    def __init__(self, config: QueueConfig, join: Join, max_bytes: int) -> None:
         self._config = config
-        self._waiting: asyncio.Queue[Request | None] = asyncio.Queue()
+        self._waiting = Batcher(config.batching(), join, max_bytes)
         self._freed = asyncio.Event()
         self._closed = False
         self._size = 0
@@ -73,14 +102,14 @@ class MemoryQueue:
     async def put(self, request: Request) -> None:
         """Take a request; suspends and raises as `reserve` does."""
         await self.reserve(request)
-        self._waiting.put_nowait(request)
+        self._waiting.put(request)
 
     async def reserve(self, request: Request) -> None:
         """Take room for a request, or raise `errors.QueueFull`, or `errors.Refused` once closed.
 
         Suspends only while `block_on_overflow` makes it wait for room.
         """
-        size = self._weigh(request)
+        size = request.size(self._config.sizer)
         if size > self.capacity:
             raise errors.QueueFull(
                 f"a request of {size} {self._config.sizer} can never fit into a queue of "
@@ -97,12 +126,12 @@ class MemoryQueue:
         self._size += size
 
     async def get(self) -> Request | None:
-        """Take the oldest request; None once the queue is closed and nothing waits."""
+        """Take the oldest requests, joined; None once the queue is closed and nothing waits."""
         return await self._waiting.get()
 
     def done(self, request: Request) -> None:
         """Give back the room of a request whose fate is known."""
-        self._size -= self._weigh(request)
+        self._size -= request.size(self._config.sizer)
         self._freed.set()
 
     def close(self) -> None:
@@ -110,22 +139,13 @@ class MemoryQueue:
         if not self._closed:
             self._closed = True
             self._freed.set()
-            for _ in range(self._config.num_consumers):
-                self._waiting.put_nowait(None)
+            self._waiting.end(self._config.num_consumers)
 
     def abandon(self) -> list[Request]:
-        """Take everything that still waits."""
-        left = []
-        while not self._waiting.empty():
-            left.append(self._waiting.get_nowait())
-        return [request for request in left if request]
+        """Take everything that still waits in a closed queue."""
+        return self._waiting.take_all()
 
     async def _room(self, size: int) -> None:
         while not self._closed and self._size + size > self.capacity:
             self._freed.clear()
             await self._freed.wait()
-
-    def _weigh(self, request: Request) -> int:
-        if self._config.sizer == "requests":
-            return 1
-        return request.items if self._config.sizer == "items" else len(request.body)

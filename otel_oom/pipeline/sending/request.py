@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import Literal, Protocol
 
 from otel_oom.pipeline.data import Signal
+
+Sizer = Literal["requests", "items", "bytes"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """One export request: `body` is the encoded batch that will be sent, as it is, each try."""
+    """One export request: `body` is the encoded batch that will be sent, as it is, each try.
+
+    One that was joined of several tells how many, and how much shorter its body is than theirs.
+    """
 
     signal: Signal
     body: bytes
     items: int
+    requests: int = 1
+    saved_bytes: int = 0
+
+    def size(self, sizer: Sizer) -> int:
+        """Its size in one of the units; if joined, the sum of those that it was joined of."""
+        if sizer == "bytes":
+            return len(self.body) + self.saved_bytes
+        return self.items if sizer == "items" else self.requests
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

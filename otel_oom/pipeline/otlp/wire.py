@@ -1,0 +1,69 @@
+"""The wire format of protobuf, for what is made too often to be made of messages.
+
+A field is a tag (its number, and three bits of wire type) and its content: a varint of seven
+bits a byte, lowest first; eight bytes; or a length and as many bytes (protobuf.dev,
+programming-guides/encoding). A message is its fields one after the other. What is made here
+is what `SerializeToString` makes of the equal message, for a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import struct
+
+VARINT, EIGHT_BYTES, LENGTH = 0, 1, 2
+"""Wire types."""
+
+_UINT64_MAX = 2**64 - 1
+_MORE = 0x80
+_FIXED64 = struct.Struct("<Q")
+
+
+class _Pairs(dict[int, bytes]):
+    """Two bytes of a varint for each fourteen bits, made when first asked for."""
+
+    def __init__(self, last_byte: int) -> None:
+        self._last_byte = last_byte
+
+    def __missing__(self, bits: int) -> bytes:
+        made = self[bits] = bytes((bits & 0x7F | _MORE, bits >> 7 | self._last_byte))
+        return made
+
+
+_ONE = tuple(bytes((number,)) for number in range(_MORE))
+_INNER, _LAST = _Pairs(_MORE), _Pairs(0)
+
+
+def varint(number: int) -> bytes:
+    """An integer of 64 bits, signed or not; a negative one takes ten bytes."""
+    if number < 0:
+        number &= _UINT64_MAX
+    inner = b""
+    while number > 0x3FFF:  # noqa: PLR2004  # fourteen bits, a pair of bytes
+        inner += _INNER[number & 0x3FFF]
+        number >>= 14
+    return inner + (_ONE[number] if number < _MORE else _LAST[number])
+
+
+def tag(number: int, wire_type: int) -> bytes:
+    """What stands before a field's content."""
+    return varint(number << 3 | wire_type)
+
+
+def message(number: int, content: bytes) -> bytes:
+    """A field that is a message, or bytes."""
+    return tag(number, LENGTH) + varint(len(content)) + content
+
+
+def text(number: int, content: str) -> bytes:
+    """A field that is a string."""
+    return message(number, content.encode())
+
+
+def integer(number: int, content: int) -> bytes:
+    """A field that is an integer or an enum."""
+    return tag(number, VARINT) + varint(content)
+
+
+def fixed64(number: int, content: int) -> bytes:
+    """A field of eight bytes: a time."""
+    return tag(number, EIGHT_BYTES) + _FIXED64.pack(content)
