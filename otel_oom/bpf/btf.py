@@ -68,6 +68,8 @@ class Btf:
 
     def __init__(self, raw: bytes) -> None:
         """`raw`: the content of a `.BTF` section; `BadRecord` if it is not one."""
+        if len(raw) < _HEADER.size:
+            raise errors.BadRecord(f"no BTF: {len(raw)} bytes have no room for its header")
         magic, _, _, header_bytes, types_at, types_len, strings_at, strings_len = (
             _HEADER.unpack_from(raw)
         )
@@ -95,20 +97,31 @@ class Btf:
         raise KeyError(name)
 
     def _string(self, at: int) -> str:
-        return self._strings[at : self._strings.index(b"\0", at)].decode()
+        end = self._strings.find(b"\0", at)
+        if end < 0:
+            raise errors.BadRecord(f"broken BTF: no string ends after byte {at}")
+        return self._strings[at:end].decode("utf-8", "backslashreplace")
 
     def _read(self) -> list[_Type]:
         table = [_Type("void", 0, 0, 0, b"")]
         at = 0
         while at < len(self._types):
-            name_at, info, size_or_type = _TYPE.unpack_from(self._types, at)
+            name_at, info, size_or_type = _TYPE.unpack(self._take(at, _TYPE.size))
             kind, vlen = info >> 24 & 0x1F, info & 0xFFFF
+            if not KIND_INT <= kind <= KIND_ENUM64:
+                raise errors.BadRecord(f"broken BTF: type {len(table)} is of unknown kind {kind}")
             extra = _EXTRA_BYTES.get(kind, 0) + _EXTRA_BYTES_EACH.get(kind, 0) * vlen
             at += _TYPE.size
-            body = self._types[at : at + extra]
+            body = self._take(at, extra)
             table.append(_Type(self._string(name_at), kind, vlen, size_or_type, body))
             at += extra
         return table
+
+    def _take(self, at: int, size: int) -> bytes:
+        found = self._types[at : at + size]
+        if len(found) < size:
+            raise errors.BadRecord(f"broken BTF: its types are cut at byte {at}")
+        return found
 
     def _members(self, found: _Type) -> tuple[Member, ...]:
         return tuple(
@@ -134,6 +147,12 @@ class Btf:
         )
 
     def _resolve(self, type_id: int) -> _Type:
-        while self._table[type_id].kind in _TRANSPARENT:
-            type_id = self._table[type_id].size_or_type
-        return self._table[type_id]
+        """The type behind typedefs and qualifiers, of which a table has no more than types."""
+        for _ in self._table:
+            if type_id >= len(self._table):
+                break
+            found = self._table[type_id]
+            if found.kind not in _TRANSPARENT:
+                return found
+            type_id = found.size_or_type
+        raise errors.BadRecord(f"broken BTF: type {type_id} leads nowhere")

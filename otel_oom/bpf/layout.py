@@ -36,7 +36,7 @@ def check(types: btf.Btf, events: tuple[type[Any], ...]) -> None:
 def _check_struct(event: type[Any], found: btf.Struct) -> None:
     expected = event.OFFSETS
     actual = {m.name: (m.offset_bytes, m.size_bytes * (m.count or 1)) for m in found.members}
-    for name in expected.keys() | actual.keys():
+    for name in {**expected, **actual}:
         if expected.get(name) != actual.get(name):
             raise errors.LayoutMismatch(
                 f"struct {event.STRUCT}, field {name}: (offset, size) in bytes is "

@@ -184,7 +184,13 @@ def _lockdown(path: pathlib.Path) -> str:
 
 
 def _capabilities(path: pathlib.Path) -> int:
-    for line in path.read_text().splitlines():
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise errors.ProbeUnsupported(
+            f"{path} cannot be read ({error.strerror}): mount /proc there, or set `root_path`"
+        ) from error
+    for line in text.splitlines():
         if line.startswith("CapEff:"):
             return int(line.split()[1], 16)
     return 0

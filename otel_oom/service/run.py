@@ -23,7 +23,7 @@ from otel_oom.pipeline import accounting, measures
 from otel_oom.service import board as boards
 from otel_oom.service import config as configs
 from otel_oom.service import graph as graphs
-from otel_oom.service import summary
+from otel_oom.service import memory, summary
 
 _LOG = logging.getLogger(__name__)
 
@@ -172,6 +172,7 @@ class Agent:
         if self._exporter:
             self._exporter.start()
         await self._graph.start()
+        memory.give_back()
 
     async def _end(self) -> None:
         if self._graph:

@@ -112,20 +112,23 @@ def running(
     *,
     grpc_port: int | None = None,
     pair: certificates.Pair | None = None,
+    more: str = "",
 ) -> Iterator[Collector]:
     """A collector with its config and output in `folder`, ready when yielded.
 
-    With `pair`, a certificate for `localhost` and its key, it speaks TLS.
+    With `pair`, a certificate for `localhost` and its key, it speaks TLS. `more` is YAML that is
+    merged over its config.
     """
     grpc, http_, health = free_ports(3)
     grpc = grpc_port or grpc
     output, log, config = folder / "otlp.jsonl", folder / "collector.log", folder / "collector.yaml"
     tls = f', tls: {{cert_file: "{pair.cert}", key_file: "{pair.key}"}}' if pair else ""
     config.write_text(_CONFIG.format(grpc=grpc, http=http_, health=health, output=output, tls=tls))
+    over = folder / "collector-more.yaml"
+    over.write_text(more)
+    command = [str(binary), "--config", f"file:{config}", "--config", f"file:{over}"]
     with log.open("wb") as said:
-        process = subprocess.Popen(
-            [binary, "--config", f"file:{config}"], stdout=said, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
     try:
         _wait_until_ready(process, health, log)
         yield Collector(

@@ -8,6 +8,7 @@ is what `SerializeToString` makes of the equal message, for a tenth of the time.
 
 from __future__ import annotations
 
+import functools
 import struct
 
 VARINT, EIGHT_BYTES, LENGTH = 0, 1, 2
@@ -15,7 +16,9 @@ VARINT, EIGHT_BYTES, LENGTH = 0, 1, 2
 
 _UINT64_MAX = 2**64 - 1
 _MORE = 0x80
-_FIXED64 = struct.Struct("<Q")
+_PAIR, _PAIR_BITS = 1 << 14, 14
+
+_pack = struct.Struct("<Q").pack
 
 
 class _Pairs(dict[int, bytes]):
@@ -38,12 +41,13 @@ def varint(number: int) -> bytes:
     if number < 0:
         number &= _UINT64_MAX
     inner = b""
-    while number > 0x3FFF:  # noqa: PLR2004  # fourteen bits, a pair of bytes
-        inner += _INNER[number & 0x3FFF]
-        number >>= 14
+    while number >= _PAIR:
+        inner += _INNER[number & _PAIR - 1]
+        number >>= _PAIR_BITS
     return inner + (_ONE[number] if number < _MORE else _LAST[number])
 
 
+@functools.cache
 def tag(number: int, wire_type: int) -> bytes:
     """What stands before a field's content."""
     return varint(number << 3 | wire_type)
@@ -64,6 +68,9 @@ def integer(number: int, content: int) -> bytes:
     return tag(number, VARINT) + varint(content)
 
 
-def fixed64(number: int, content: int) -> bytes:
-    """A field of eight bytes: a time."""
-    return tag(number, EIGHT_BYTES) + _FIXED64.pack(content)
+def eight_bytes(number: int) -> bytes:
+    """The content of a `fixed64`; the lowest 64 bits of what is larger."""
+    try:
+        return _pack(number)
+    except struct.error:
+        return _pack(number & _UINT64_MAX)

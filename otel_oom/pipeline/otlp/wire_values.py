@@ -1,152 +1,136 @@
-"""Python values straight to the wire form of OTLP's attributes; as `values`, which makes messages.
+"""Attributes written straight in their wire form; `values` makes messages of the same.
 
-All that stands before an attribute's content depends on its key, its type and the content's
-length alone, so it is made once for each of them and kept.
+All that stands before the content of an attribute depends on its key, its type and the
+content's length alone, so it is made once for each of them and kept.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import NoneType
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from otel_oom.pipeline.otlp import wire
-from otel_oom.pipeline.otlp.values import INT64_MAX, INT64_MIN, Value
+from otel_oom.pipeline.otlp.values import INT64_MAX, INT64_MIN
 
-_ARRAY = 5
-_MOST_KEPT_BYTES = 128
+_KEY, _VALUE, _ELEMENT = 1, 2, 1
+_STRING, _BOOLEAN, _INT, _DOUBLE, _ARRAY, _MAP = range(1, 7)
+"""Fields of `AnyValue` (opentelemetry-proto, common/v1/common.proto)."""
+
+_MOST_KEPT_BYTES = 1024
+_MOST_KEPT_INTS = 4096
+_pack_double = struct.Struct("<d").pack
 
 
-class Encoded(bytes):
-    """An `AnyValue` in its wire form, which may stand wherever a value may."""
+class Encoder:
+    """Encodes attributes as the field `number` of the message that has them.
 
-    __slots__ = ()
+    `types` has the type of each key, as `semconv` names it: `string`, `int`, `boolean`,
+    `double`, `string[]` or `map[]`. The value of an array is its elements, encoded already.
+    """
 
+    def __init__(self, number: int, types: Mapping[str, str]) -> None:
+        self._number = number
+        self._forms = {key: self._form(key, kind) for key, kind in types.items()}
 
-class Attributes:
-    """Encodes attributes as field `number` of their message. Their keys are of a fixed set."""
-
-    def __init__(self, number: int) -> None:
-        self._kinds = _Kinds(number)
-
-    def encode(self, values: Mapping[str, Value]) -> bytes:
+    def encode(self, values: Mapping[str, Any]) -> bytes:
         """All of them, in the mapping's order."""
         parts: list[bytes] = []
-        kinds = self._kinds
+        forms = self._forms
         for key, value in values.items():
-            kind = kinds[type(value)]
+            contents, heads = forms[key]
             try:
-                content = kind.content(value)
-            except OverflowError:
-                kind, content = kinds[str], str(value).encode()
-            parts += kind[key][len(content)], content
+                content = contents[value]
+            except OverflowError:  # OTLP has no such int; `values` makes a string of it too
+                content, heads = str(value).encode(), _Heads(self._number, key, _STRING)
+            parts.append(heads[len(content)])
+            parts.append(content)
         return b"".join(parts)
 
-
-def any_value(value: Value) -> bytes:
-    """An `AnyValue`'s content; an int beyond 64 bits, which OTLP cannot hold, is a string."""
-    form = _form(type(value))
-    try:
-        content = form.content(value)
-    except OverflowError:
-        return wire.text(1, str(value))
-    return form.head(len(content)) + content
+    def _form(self, key: str, kind: str) -> tuple[Any, _Heads]:
+        field, contents = _FORMS[kind]
+        return contents, _Heads(self._number, key, field)
 
 
-def element(value: Value) -> bytes:
-    """A value as one of an array's."""
-    return wire.message(1, any_value(value))
+def text_value(value: str) -> bytes:
+    """The content of an `AnyValue` that is a string."""
+    return wire.text(_STRING, value)
 
 
-def array(elements: Iterable[bytes]) -> Encoded:
-    """An array of what `element` made."""
-    return Encoded(wire.message(_ARRAY, b"".join(elements)))
+def text_elements(values: Iterable[str]) -> bytes:
+    """Strings as the elements of an array."""
+    parts: list[bytes] = []
+    for value in values:
+        content = value.encode()
+        parts += _TEXT_ELEMENT[len(content)], content
+    return b"".join(parts)
 
 
-class _Form(NamedTuple):
-    """How `AnyValue` holds one type: in which field (0: it is one already), made by what."""
-
-    field: int
-    wire_type: int
-    content: Callable[[Any], bytes]
-
-    def head(self, size: int) -> bytes:
-        """What stands before a content of so many bytes."""
-        if not self.field:
-            return b""
-        length = wire.varint(size) if self.wire_type == wire.LENGTH else b""
-        return wire.tag(self.field, self.wire_type) + length
+def map_element(content: bytes) -> bytes:
+    """A map as an element of an array; an `Encoder` of field 1 made its content."""
+    return _MAP_ELEMENT[len(content)] + content
 
 
 class _Heads(dict[int, bytes]):
-    """What stands before the content of an attribute of one key and type, by its length."""
+    """What stands before the content of an attribute, by the content's length.
 
-    def __init__(self, number: int, key: str, form: _Form) -> None:
+    Without a key it is an element of an array.
+    """
+
+    def __init__(self, number: int, key: str, field: int) -> None:
         self._number = number
-        self._key = wire.text(1, key)
-        self._form = form
+        self._key = wire.text(_KEY, key) if key else b""
+        self._field = field
 
     def __missing__(self, size: int) -> bytes:
-        head = self._form.head(size)
-        value = wire.tag(2, wire.LENGTH) + wire.varint(len(head) + size) + head
-        length = wire.varint(len(self._key) + len(value) + size)
-        made = wire.tag(self._number, wire.LENGTH) + length + self._key + value
+        wire_type = _WIRE_TYPES.get(self._field, wire.LENGTH)
+        start = wire.tag(self._field, wire_type)
+        if wire_type == wire.LENGTH:
+            start += wire.varint(size)
+        if self._key:
+            value = wire.tag(_VALUE, wire.LENGTH) + wire.varint(len(start) + size)
+            start = self._key + value + start
+        made = wire.tag(self._number, wire.LENGTH) + wire.varint(len(start) + size) + start
         if size <= _MOST_KEPT_BYTES:
             self[size] = made
         return made
 
 
-class _Kind(dict[str, _Heads]):
-    """The attributes of one type, by key."""
+class _Ints(dict[int, bytes]):
+    """Most integers come again: limits, the ids of ancestors, zeros."""
 
-    def __init__(self, number: int, form: _Form) -> None:
-        self._number = number
-        self._form = form
-        self.content = form.content
-
-    def __missing__(self, key: str) -> _Heads:
-        made = self[key] = _Heads(self._number, key, self._form)
+    def __missing__(self, number: int) -> bytes:
+        if not INT64_MIN <= number <= INT64_MAX:
+            raise OverflowError
+        if len(self) >= _MOST_KEPT_INTS:
+            self.clear()
+        made = self[number] = wire.varint(number)
         return made
 
 
-class _Kinds(dict[type, _Kind]):
-    """The attributes of one field of one message, by type."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def __missing__(self, found: type) -> _Kind:
-        made = self[found] = _Kind(self._number, _form(found))
-        return made
+class _Texts(dict[str, bytes]):
+    def __missing__(self, text: str) -> bytes:
+        return text.encode()
 
 
-def _form(found: type) -> _Form:
-    exact = _FORMS.get(found)
-    return exact or next(form for base, form in _FORMS.items() if issubclass(found, base))
+class _Doubles(dict[float, bytes]):
+    def __missing__(self, number: float) -> bytes:
+        return _pack_double(number)
 
 
-def _int64(number: int) -> bytes:
-    if INT64_MIN <= number <= INT64_MAX:
-        return wire.varint(number)
-    raise OverflowError
+class _Arrays(dict[bytes, bytes]):
+    def __missing__(self, elements: bytes) -> bytes:
+        return elements
 
 
-def _array(values: Sequence[Value]) -> bytes:
-    return b"".join(map(element, values))
-
-
-_BOOLEANS = (b"\0", b"\1")
-_MAP = Attributes(1)
-_FORMS: dict[type, _Form] = {
-    str: _Form(1, wire.LENGTH, str.encode),
-    bool: _Form(2, wire.VARINT, _BOOLEANS.__getitem__),
-    int: _Form(3, wire.VARINT, _int64),
-    float: _Form(4, wire.EIGHT_BYTES, struct.Struct("<d").pack),
-    Encoded: _Form(0, wire.LENGTH, bytes),
-    bytes: _Form(7, wire.LENGTH, bytes),
-    Mapping: _Form(6, wire.LENGTH, _MAP.encode),
-    Sequence: _Form(_ARRAY, wire.LENGTH, _array),
-    NoneType: _Form(0, wire.LENGTH, lambda _: b""),
+_WIRE_TYPES = {_BOOLEAN: wire.VARINT, _INT: wire.VARINT, _DOUBLE: wire.EIGHT_BYTES}
+_TEXT_ELEMENT, _MAP_ELEMENT = _Heads(_ELEMENT, "", _STRING), _Heads(_ELEMENT, "", _MAP)
+_FORMS: dict[str, tuple[int, Any]] = {
+    "string": (_STRING, _Texts()),
+    "boolean": (_BOOLEAN, (b"\0", b"\1")),
+    "int": (_INT, _Ints()),
+    "double": (_DOUBLE, _Doubles()),
+    "string[]": (_ARRAY, _Arrays()),
+    "map[]": (_ARRAY, _Arrays()),
 }
-"""In this order, because a bool is an int, and a str and bytes are sequences."""
+"""By type: the field of `AnyValue`, and the contents by value."""

@@ -18,7 +18,7 @@ from otel_oom import errors
 from otel_oom.pipeline import accounting, component
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.receivers.oom import capture, doctor
+from otel_oom.receivers.oom import capture, doctor, state
 from otel_oom.receivers.oom.config import Config
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class OomReceiver:
         self._timer: asyncio.TimerHandle | None = None
         self._capture: capture.Capture | None = None
         self._summary: list[str] = []
+        self._unsaved: tuple[int, state.Saved] | None = None
 
     async def start(self) -> None:
         """Read the counters, attach the probes, then report what happened since the last run."""
@@ -98,13 +99,16 @@ class OomReceiver:
         if self._timer:
             self._timer.cancel()
         try:
-            self._emit_ready(running, running.finish())
+            ready, missed = running.finish()
+            self._emit_ready(running, ready)
+            self._emit(Signal.LOGS, missed)
             self._emit(Signal.METRICS, running.metric())
             self._summary = running.summary()
             self._is_stopping = True
             self._wake.set()
             if self._sender:
                 await self._sender
+            running.save(running.books())
         finally:
             self._drop_outbox()
             running.close()
@@ -154,7 +158,7 @@ class OomReceiver:
             await self._wake.wait()
             self._wake.clear()
             await self._send_all()
-            if not self._is_stopping:
+            if self._capture is running:  # not while it stops: the ring will be gone
                 loop.add_reader(running.ring.fd, self._on_ring, running)
 
     async def _send_all(self) -> None:
@@ -180,7 +184,22 @@ class OomReceiver:
         while True:
             batch, is_pending = running.check()
             self._emit(Signal.LOGS, batch)
+            self._save(running)
             await asyncio.sleep(_RECHECK_S if is_pending else self._config.reconcile_interval)
+
+    def _save(self, running: capture.Capture) -> None:
+        """Keep the books of a moment, once as many records have left the agent as it had made.
+
+        Until then an agent that is killed loses records, and the next start tells of them.
+        """
+        balance = self._settings.ledger.balance(Signal.LOGS)
+        made = balance.produced + balance.copied
+        if self._unsaved is None:
+            self._unsaved = made, running.books()
+        due, saved = self._unsaved
+        if made - balance.held - balance.difference >= due:
+            running.save(saved)
+            self._unsaved = None
 
     async def _collect(self, running: capture.Capture) -> None:
         while True:

@@ -6,12 +6,14 @@ Nothing here guesses: a value that could not be had is left out and named in `oo
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from otel_oom import semconv
 from otel_oom.bpf.events import OomMarkFlag, OomProcess
-from otel_oom.pipeline.otlp import Value
+from otel_oom.pipeline.otlp import wire_values
 from otel_oom.receivers.oom import records
 from otel_oom.receivers.oom.context import Pressure
 from otel_oom.receivers.oom.kills import PRIMARY, Kill
@@ -20,7 +22,17 @@ from otel_oom.receivers.oom.limit import unlimited_pages
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 UNLIMITED_PAGES = unlimited_pages(PAGE_BYTES)
 
+_AT_DELIVERY = OomMarkFlag.AT_DELIVERY
+_HAS_DECISION = OomMarkFlag.HAS_DECISION
+_HAS_MM = OomMarkFlag.HAS_MM
+_HAS_VICTIM = OomMarkFlag.HAS_VICTIM
+_PATH_CUT = OomMarkFlag.PATH_CUT
+_TRIGGER_KTHREAD = OomMarkFlag.TRIGGER_KTHREAD
+_TRIGGER_PATH_CUT = OomMarkFlag.TRIGGER_PATH_CUT
+
 _SIGNALLED = 0x7F
+_NS_PER_S, _NS_PER_MS = 10**9, 10**6
+_MOST_KEPT = 1024
 _STAT_LINES = {
     semconv.CGROUP_ANON: "anon",
     semconv.CGROUP_FILE: "file",
@@ -30,7 +42,14 @@ _STAT_LINES = {
     semconv.CGROUP_PAGE_TABLES: "pagetables",
 }
 
-Attributes = dict[str, Value]
+_NOT_READ = Pressure(reason="was not read")
+
+_PROCESS = wire_values.Encoder(
+    1, {"pid": "int", "parent_pid": "int", "name": "string", "memory": "int", "role": "string"}
+)
+
+Attributes = dict[str, Any]
+"""Values as `wire_values.Encoder` takes them: those of arrays are encoded."""
 
 
 class Record:
@@ -46,7 +65,7 @@ class Record:
         command_args: bool = True,
     ) -> None:
         self.values: Attributes = {}
-        self._missing: list[str] = []
+        self._missing: list[tuple[str, str]] = []
         self._kill = kill
         self._boot_to_unix_ns = boot_to_unix_ns
         self._victim()
@@ -62,18 +81,18 @@ class Record:
         self._decision()
         self._episode(episode_id)
         self._pressure()
-        self.values[semconv.PROCESSES] = list(processes(kill))
+        self.values[semconv.PROCESSES] = processes(kill)
         self.values[semconv.CAPTURE_MODE] = mode
         if self._missing:
-            self.values[semconv.MISSING] = list(self._missing)
+            self.values[semconv.MISSING] = _reasons(tuple(self._missing))
 
     def _lacks(self, key: str, reason: str) -> None:
-        self._missing.append(f"{key}: {reason}")
+        self._missing.append((key, reason))
 
     def _victim(self) -> None:
         mark, values = self._kill.mark, self.values
         values[semconv.PROCESS_PID] = mark.raw.tgid
-        if not mark.has(OomMarkFlag.HAS_VICTIM):
+        if not mark.has(_HAS_VICTIM):
             self._lacks(
                 "process.*", "this kernel's hook gives a pid alone, and the victim was gone"
             )
@@ -86,18 +105,19 @@ class Record:
         values[semconv.PROCESS_CREATION_TIME] = iso_time(started_ns)
         values[semconv.PROCESS_USER_ID] = mark.raw.uid
         values[semconv.PROCESS_LINUX_CGROUP] = records.path_text(mark.victim_path)
-        if mark.has(OomMarkFlag.PATH_CUT):
+        if mark.has(_PATH_CUT):
             self._lacks(semconv.PROCESS_LINUX_CGROUP, "longer than 4 KiB: its root end is cut")
 
     def _command_line(self) -> None:
         kill, key = self._kill, semconv.PROCESS_COMMAND_ARGS
         if kill.delivered and kill.delivered.args:
-            self.values[key] = list(kill.delivered.args)
+            self.values[key] = wire_values.text_elements(kill.delivered.args)
             if kill.delivered.is_cut:
                 total = kill.delivered.args_total_bytes
                 self._lacks(key, f"cut, the whole has {total} bytes")
         elif kill.context and kill.context.command_line:
-            self.values[key] = list(records.arguments(kill.context.command_line))
+            args = records.arguments(kill.context.command_line)
+            self.values[key] = wire_values.text_elements(args)
         else:
             self._lacks(key, "the victim was gone before it could be read")
 
@@ -113,7 +133,7 @@ class Record:
 
     def _memory(self) -> None:
         mark, values = self._kill.mark, self.values
-        if not mark.has(OomMarkFlag.HAS_MM):
+        if not mark.has(_HAS_MM):
             self._lacks("oom.victim.memory.*", "the victim had let go of its memory")
             return
         raw = mark.raw
@@ -124,22 +144,22 @@ class Record:
         values[semconv.VICTIM_PAGE_TABLES] = raw.page_tables_bytes
         values[semconv.VICTIM_VIRTUAL] = raw.virtual_pages * PAGE_BYTES
         values[semconv.VICTIM_SCORE_ADJ] = raw.score_adj
-        if mark.has(OomMarkFlag.AT_DELIVERY):
+        if mark.has(_AT_DELIVERY):
             self._lacks("oom.victim.memory.*", "as of the SIGKILL's delivery, not of the mark")
 
     def _trigger(self) -> None:
         mark, values = self._kill.mark, self.values
-        if not mark.trigger.tgid and not mark.has(OomMarkFlag.TRIGGER_KTHREAD):
+        if not mark.trigger.tgid and not mark.has(_TRIGGER_KTHREAD):
             self._lacks("oom.trigger.*", "the kernel's mark of this victim was not seen")
             return
         values[semconv.TRIGGER_PID] = mark.trigger.tgid
         values[semconv.TRIGGER_NAME] = records.text(mark.trigger.comm)
         path = mark.victim_path if mark.trigger_is_victim else mark.trigger_path
         values[semconv.TRIGGER_CGROUP] = records.path_text(path)
-        if mark.has(OomMarkFlag.TRIGGER_PATH_CUT):
+        if mark.has(_TRIGGER_PATH_CUT):
             self._lacks(semconv.TRIGGER_CGROUP, "longer than 4 KiB: its root end is cut")
         values[semconv.TRIGGER_IS_VICTIM] = mark.trigger_is_victim
-        if mark.has(OomMarkFlag.TRIGGER_KTHREAD):
+        if mark.has(_TRIGGER_KTHREAD):
             values[semconv.TRIGGER_IS_KERNEL] = True
 
     def _limit(self) -> None:
@@ -185,7 +205,7 @@ class Record:
 
     def _decision(self) -> None:
         kill, values = self._kill, self.values
-        if not kill.mark.has(OomMarkFlag.HAS_DECISION):
+        if not kill.mark.has(_HAS_DECISION):
             reason = "oom_kill_process cannot be hooked on this kernel"
             self._lacks("oom.allocation.*", reason)
             self._lacks(semconv.VICTIM_SCORE, reason)
@@ -204,9 +224,8 @@ class Record:
 
     def _pressure(self) -> None:
         context = self._kill.context
-        none = Pressure(reason="was not read")
-        own = context.cgroup_pressure if context else none
-        host = context.host_pressure if context else none
+        own = context.cgroup_pressure if context else _NOT_READ
+        host = context.host_pressure if context else _NOT_READ
         self._pressure_of("oom.psi.*", semconv.PSI_SOME, semconv.PSI_FULL, own)
         self._pressure_of("linux.psi.*", semconv.HOST_PSI_SOME, semconv.HOST_PSI_FULL, host)
 
@@ -224,49 +243,62 @@ def limit_path(kill: Kill) -> str | None:
     owner, path = kill.limit.owner, kill.mark.victim_path
     if owner is None:
         return None
-    if kill.mark.has(OomMarkFlag.PATH_CUT):
+    if kill.mark.has(_PATH_CUT):
         above = kill.mark.memcgs[0].level - owner.level
         path = path[: len(path) - above]
     return records.path_text(path[: owner.level])
 
 
-def processes(kill: Kill) -> Iterator[Attributes]:
+def processes(kill: Kill) -> bytes:
     """The tree: victim, trigger, the ancestors of both, and others under the limit."""
-    mark = kill.mark
+    mark, parts = kill.mark, []
     seen: set[int] = set()
-    chains = [((mark.victim, *mark.ancestors), ("victim", "ancestor"))]
+    if mark.victim.tgid:
+        above, pids = _ancestors(mark.ancestors)
+        parts = [_named(mark.victim, mark.ancestors[:1], "victim"), above]
+        seen = {mark.victim.tgid, *pids}
     if not mark.trigger_is_victim:
-        trigger = (mark.trigger, *mark.trigger_ancestors)
-        chains.append((trigger, ("trigger", "trigger_ancestor")))
-    for chain, roles in chains:
-        yield from _chain(chain, roles, seen)
+        parts += _chain((mark.trigger, *mark.trigger_ancestors), "trigger", seen)
     for sibling in kill.context.siblings if kill.context else ():
         if sibling.pid not in seen:
-            yield {
-                "pid": sibling.pid,
-                "parent_pid": sibling.parent_pid,
-                "name": sibling.name,
-                "memory": sibling.memory,
-                "role": "sibling",
-            }
+            parts.append(
+                _process(sibling.pid, sibling.parent_pid, sibling.name, sibling.memory, "sibling")
+            )
+    return b"".join(parts)
 
 
-def _chain(
-    chain: tuple[OomProcess, ...], roles: tuple[str, str], seen: set[int]
-) -> Iterator[Attributes]:
-    """A process and its ancestors; each one's parent is the next."""
+@functools.lru_cache(_MOST_KEPT)
+def _ancestors(ancestors: tuple[OomProcess, ...]) -> tuple[bytes, frozenset[int]]:
+    """The victim's ancestors, and their ids; all the kills of a storm may have the same."""
+    seen: set[int] = set()
+    return b"".join(_chain(ancestors, "ancestor", seen)), frozenset(seen)
+
+
+def _chain(chain: tuple[OomProcess, ...], role: str, seen: set[int]) -> Iterator[bytes]:
+    """A process and its ancestors, up to one that was seen; each one's parent is the next."""
     for index, process in enumerate(chain):
         if not process.tgid or process.tgid in seen:
             return
         seen.add(process.tgid)
-        parent = chain[index + 1].tgid if index + 1 < len(chain) else 0
-        yield {
-            "pid": process.tgid,
-            "parent_pid": parent,
-            "name": records.text(process.comm),
-            "memory": process.rss_pages * PAGE_BYTES,
-            "role": roles[index > 0],
-        }
+        yield _named(process, chain[index + 1 : index + 2], role)
+        role = "trigger_ancestor" if role == "trigger" else role
+
+
+def _named(process: OomProcess, parent: tuple[OomProcess, ...], role: str) -> bytes:
+    name, memory = records.text(process.comm), process.rss_pages * PAGE_BYTES
+    return _process(process.tgid, parent[0].tgid if parent else 0, name, memory, role)
+
+
+@functools.lru_cache(_MOST_KEPT)
+def _process(pid: int, parent_pid: int, name: str, memory: int, role: str) -> bytes:
+    """One process as `oom.processes` has it; the kills of a storm have ancestors in common."""
+    values = {"pid": pid, "parent_pid": parent_pid, "name": name, "memory": memory, "role": role}
+    return wire_values.map_element(_PROCESS.encode(values))
+
+
+@functools.lru_cache(_MOST_KEPT)
+def _reasons(missing: tuple[tuple[str, str], ...]) -> bytes:
+    return wire_values.text_elements(f"{key}: {reason}" for key, reason in missing)
 
 
 def exit_code(status: int) -> int:
@@ -277,5 +309,10 @@ def exit_code(status: int) -> int:
 
 def iso_time(unix_ns: int) -> str:
     """ISO 8601 in UTC, to the millisecond."""
-    when = dt.datetime.fromtimestamp(unix_ns / 1e9, dt.UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, rest_ns = divmod(unix_ns, _NS_PER_S)
+    return f"{_iso_second(seconds)}.{rest_ns // _NS_PER_MS:03}Z"
+
+
+@functools.lru_cache(_MOST_KEPT)
+def _iso_second(unix_s: int) -> str:
+    return dt.datetime.fromtimestamp(unix_s, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")

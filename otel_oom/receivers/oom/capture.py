@@ -33,7 +33,10 @@ Ready = tuple[list[kills.Kill], list[kills.Kill]]
 """Kills to report, and kills whose span ends."""
 
 _DRAIN_RECORDS = 256
+_CLOCK_STEP_NS = 1_000_000
 _EVENTS = (
+    events.OomMarkLayout,
+    events.OomDeliveredLayout,
     events.OomProcessLayout,
     events.OomMemcgLayout,
     events.OomExitedLayout,
@@ -49,6 +52,7 @@ class Capture:
         self._hierarchy = cgroups.find(root)
         self._vmstat = reconcile.Vmstat(root)
         self._start_ns = time.time_ns()
+        self._clock = Clock()
         self._boot_id = (root / "proc/sys/kernel/random/boot_id").read_text().strip()
         self._base = self._vmstat.kills(), self._hierarchy.counts()
         self._store = state.Store(pathlib.Path(config.state_directory))
@@ -68,14 +72,19 @@ class Capture:
         self._alarm = ""
         self._difference = 0
         self._final: events.OomCounters | None = None
+        self._sums: reconcile.Sums | None = None
 
     def _attach(self, root: pathlib.Path) -> probe.Probe:
         attached = probe.attach(probe.kernel(root), self._config.ring_size)
-        layout.check(attached.object.types(), _EVENTS)
-        for inode, count in self._base[1].items():
-            attached.object.update(
-                "memcg_kills", inode.to_bytes(8, "little"), count.kills.to_bytes(8, "little")
-            )
+        try:
+            layout.check(attached.object.types(), _EVENTS)
+            for inode, count in self._base[1].items():
+                attached.object.update(
+                    "memcg_kills", inode.to_bytes(8, "little"), count.kills.to_bytes(8, "little")
+                )
+        except errors.BpfError:
+            attached.object.close()
+            raise
         return attached
 
     def describe(self) -> str:
@@ -89,20 +98,23 @@ class Capture:
         """Kills since the last run of this boot, from the counters."""
         saved = self._store.load(self._boot_id)
         if saved is None:
+            self.save(self.books())
             return None
         missed = reconcile.since_last_run(saved, *self._base)
         return self._encoder.missed(missed, time.time_ns())
 
-    def drain(self, now_s: float) -> None:
-        """Take up to a fixed number of records from the ring."""
-        for raw in self.ring.drain(_DRAIN_RECORDS):
+    def drain(self, now_s: float) -> int:
+        """Take up to a fixed number of records from the ring; returns how many there were."""
+        batch = self.ring.drain(_DRAIN_RECORDS)
+        for raw in batch:
             try:
                 self._assembler.take(records.decode(raw), now_s)
             except errors.BadRecord as bad:
-                self._assembler.tally.bad_marks += 1
+                self._assembler.tally.bad_marks += _may_be_mark(raw)
                 logger.error(  # noqa: TRY400 - the text says it all
                     "a record of the kernel side was not understood: %s", bad
                 )
+        return len(batch)
 
     def ready(self, now_s: float, *, flush: bool = False) -> Ready:
         """Kills to report and to send spans of; the reported ones are booked."""
@@ -119,11 +131,11 @@ class Capture:
 
     def logs(self, reports: Sequence[kills.Kill]) -> Batch:
         """The records of kills."""
-        return self._encoder.logs(reports, boot_to_unix_ns(), time.time_ns())
+        return self._encoder.logs(reports, self._clock.boot_to_unix_ns(), time.time_ns())
 
     def spans(self, ended: Sequence[kills.Kill]) -> Batch:
         """The spans of kills."""
-        return self._encoder.spans(ended, boot_to_unix_ns())
+        return self._encoder.spans(ended, self._clock.boot_to_unix_ns())
 
     def metric(self) -> Batch:
         """The metric `oom.kills`."""
@@ -132,38 +144,48 @@ class Capture:
     def check(self) -> tuple[Batch | None, bool]:
         """Hold the books against the kernel: missed kills, and whether to look again soon."""
         now_ns = time.time_ns()
+        kernel_kills = self._vmstat.kills()  # before our own counters: see `reconcile`
+        counters = self._read_counters()
+        is_quiet = self.ring.is_empty() and self._assembler.next_s() is None
         verdict = self._books.check(
-            self._read_counters(),
-            self._assembler.tally,
-            self._vmstat.kills(),
-            now_ns,
-            is_drained=self.ring.is_empty(),
+            counters, self._assembler.tally, kernel_kills, now_ns, is_quiet=is_quiet
         )
-        self._tell(verdict)
-        saved = self._books.saved(self._boot_id, now_ns)
-        if saved is not None and not verdict.is_pending:
-            self._store.save(saved)
-        missed = self._encoder.missed(verdict.missed, now_ns) if verdict.missed else None
-        return missed, verdict.is_pending
+        return self._missed(verdict, now_ns), verdict.is_pending
 
-    def finish(self) -> Ready:
-        """Detach, then take the last records; kills from here on are the next run's to find."""
-        self.check()
+    def books(self) -> state.Saved:
+        """What is reported so far, for the next start."""
+        return self._books.saved(self._boot_id, time.time_ns())
+
+    def save(self, saved: state.Saved) -> None:
+        """Keep books on disk; to be done once their records have left the agent."""
+        self._store.save(saved)
+
+    def finish(self) -> tuple[Ready, Batch | None]:
+        """Detach, and tell all that is known; kills from here on are the next run's to find."""
+        before = self._vmstat.kills()
         self._probe.object.detach()
-        while batch := self.ring.drain(_DRAIN_RECORDS):
-            for raw in batch:
-                self._assembler.take(records.decode(raw), 0.0)
-        self._books.book_since(self._read_counters())
+        kernel_kills = before, self._vmstat.kills()
+        while self.drain(0.0):
+            pass
         ready = self.ready(0.0, flush=True)
-        saved = self._books.saved(self._boot_id, time.time_ns())
-        if saved is not None:
-            self._store.save(saved)
-        return ready
+        now_ns = time.time_ns()
+        self._final = self._read_counters()
+        verdict = self._books.close(self._final, self._assembler.tally, kernel_kills, now_ns)
+        self._sums = verdict.sums
+        return ready, self._missed(verdict, now_ns)
+
+    def _missed(self, verdict: reconcile.Verdict, now_ns: int) -> Batch | None:
+        """The missed kills of a verdict as records; its alarms are shouted."""
+        self._tell(verdict)
+        return self._encoder.missed(verdict.missed, now_ns) if verdict.missed else None
 
     def summary(self) -> list[str]:
-        """The identities now."""
-        sums = self._books.sums(self._read_counters(), self._assembler.tally, self._vmstat.kills())
-        return [sums.line()]
+        """The identities now, or as they were at the stop."""
+        sums = self._sums or self._books.sums(
+            self._read_counters(), self._assembler.tally, self._vmstat.kills()
+        )
+        told = self._books.told_from_counters
+        return [sums.line() + (f"; {told} kills told from the counters" if told else "")]
 
     def kernel_lost(self) -> float:
         """Ring records that found no room, and runs of our programs that the kernel skipped."""
@@ -213,6 +235,39 @@ class Capture:
         self._alarm = alarm
 
 
-def boot_to_unix_ns() -> int:
-    """What to add to CLOCK_BOOTTIME for Unix time; it moves when the wall clock is set."""
-    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+def _may_be_mark(raw: bytes) -> bool:
+    """Whether a record that was not understood can have been a mark, a kill that is lost."""
+    header = events.OomHeaderLayout.FORMAT
+    if len(raw) < header.size:
+        return True
+    kind = events.OomHeader._make(header.unpack_from(raw)).kind
+    return kind not in (events.OomKind.DELIVERED, events.OomKind.EXITED)
+
+
+class Clock:
+    """Unix time of a boot time, the same in all that is told of one kill.
+
+    Two readings of a pair of clocks differ by the time between them, so the offset moves only
+    when the wall clock was set, or has drifted, by more than a millisecond.
+    """
+
+    def __init__(self) -> None:
+        self._offset_ns = _boot_to_unix_ns()
+
+    def boot_to_unix_ns(self) -> int:
+        """What to add to CLOCK_BOOTTIME for Unix time."""
+        now_ns = _boot_to_unix_ns()
+        if abs(now_ns - self._offset_ns) > _CLOCK_STEP_NS:
+            self._offset_ns = now_ns
+        return self._offset_ns
+
+
+def _boot_to_unix_ns() -> int:
+    """The offset now, from the one of three readings in which least time went by."""
+    readings = []
+    for _ in range(3):
+        before_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        unix_ns = time.time_ns()
+        after_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        readings.append((after_ns - before_ns, unix_ns - (before_ns + after_ns) // 2))
+    return min(readings)[1]

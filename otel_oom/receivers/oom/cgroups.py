@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 V1, V2 = 1, 2
 
 _READ_BYTES = 65536
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,9 +42,15 @@ class Hierarchy:
         found = {}
         for directory, relative in self._walk():
             kills = self._own_kills(directory)
-            if kills:
-                found[os.stat(directory).st_ino] = Count(relative, kills)  # noqa: PTH116 - hot
+            inode = _inode(directory) if kills else 0
+            if inode:
+                found[inode] = Count(_readable(relative), kills)
         return found
+
+    def own_kills(self, path: str, inode: int) -> int | None:
+        """The own kills of one cgroup; None if it is gone, whoever has its path now."""
+        directory = self.mount + path
+        return self._own_kills(directory) if _inode(directory) == inode else None
 
     def stat(self, path: str) -> dict[str, int]:
         """`memory.stat` as the kernel names its lines; empty when it cannot be read."""
@@ -91,8 +99,8 @@ class Hierarchy:
 def find(root: pathlib.Path) -> Hierarchy:
     """The memory controller of the host whose /proc and /sys are below `root`."""
     unified = ""
-    for line in _read(str(root / "proc/self/mounts")).splitlines():
-        _, mount, kind, options, *_ = line.split()
+    for line in _mounts(root):
+        _, mount, kind, options, *_ = [*map(_unescaped, line.split(" ")), "", "", "", ""]
         if kind == "cgroup" and "memory" in options.split(","):
             return Hierarchy(V1, _below(root, mount))
         if kind == "cgroup2":
@@ -100,6 +108,13 @@ def find(root: pathlib.Path) -> Hierarchy:
     if unified and "memory" in _controllers(unified):
         return Hierarchy(V2, unified)
     return Hierarchy(0, "")
+
+
+def _mounts(root: pathlib.Path) -> list[str]:
+    try:
+        return _read(str(root / "proc/self/mounts")).split("\n")
+    except OSError:
+        return []
 
 
 def field(text: str, name: str) -> int:
@@ -121,7 +136,25 @@ def _controllers(mount: str) -> list[str]:
 def _below(root: pathlib.Path, mount: str) -> str:
     """A mount as we see it: a mounted host tree shows its mounts with our prefix already."""
     prefix = str(root).rstrip("/")
-    return mount if mount.startswith(prefix) else prefix + mount
+    return mount if f"{mount}/".startswith(f"{prefix}/") else prefix + mount
+
+
+def _unescaped(field_: str) -> str:
+    """A field of /proc/self/mounts: space, tab, newline and backslash are octal (fstab(5))."""
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field_)
+
+
+def _readable(path: str) -> str:
+    """A path as records spell it: what is no UTF-8 is kept as backslash, x and two digits."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _inode(directory: str) -> int:
+    """The kernel's id of a cgroup; 0 when it is gone."""
+    try:
+        return os.stat(directory).st_ino  # noqa: PTH116 - hot
+    except OSError:
+        return 0
 
 
 def _read(path: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 from collections.abc import Iterable
 
 from otel_oom.config.types import ByteSize, Duration
 
-_PAGE_BYTES = 4096
+_LEAST_RING_BYTES = mmap.PAGESIZE
+_MOST_RING_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +49,10 @@ class Config:
 
     def validate(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
         """Relations that types cannot say."""
-        if self.ring_size < _PAGE_BYTES or self.ring_size & (self.ring_size - 1):
-            yield ("ring_size",), "`ring_size` must be a power of two of at least 4KiB"
+        is_power = self.ring_size & (self.ring_size - 1) == 0
+        if not is_power or not _LEAST_RING_BYTES <= self.ring_size <= _MOST_RING_BYTES:
+            least = f"{_LEAST_RING_BYTES // 1024}KiB"
+            yield ("ring_size",), f"`ring_size` must be a power of two from {least} to 1GiB"
         if self.settle_exit < self.settle:
             yield ("settle_exit",), "`settle_exit` must not be shorter than `settle`"
         if self.reconcile_interval <= 0:

@@ -119,6 +119,8 @@ class Reader:
             found = dict(_AVG10.findall(_read(path).decode()))
         except OSError as error:
             return Pressure(reason=f"{os.path.basename(path)}: {error.strerror}")  # noqa: PTH119
+        if not found:
+            return Pressure(reason=f"{os.path.basename(path)}: no averages in it")  # noqa: PTH119
         some, full = found.get("some"), found.get("full")
         return Pressure(float(some) if some else None, float(full) if full else None)
 

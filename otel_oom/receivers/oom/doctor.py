@@ -17,9 +17,12 @@ def checks(config: Config) -> list[Check]:
     root = pathlib.Path(config.root_path)
     try:
         libbpf.library()
-        kernel = probe.kernel(root)
     except errors.BpfError as error:
         return [Check("libbpf", ok=False, detail=str(error), remedy="install libbpf 1.0 or newer")]
+    try:
+        kernel = probe.kernel(root)
+    except errors.BpfError as error:
+        return [Check("/proc and /sys", ok=False, detail=str(error), remedy="set `root_path`")]
     found = [
         _rights(kernel),
         Check(
@@ -67,7 +70,10 @@ def _cgroups(root: pathlib.Path) -> Check:
 
 
 def _counters(root: pathlib.Path) -> Check:
-    ok = "\noom_kill " in (root / "proc/vmstat").read_text()
+    try:
+        ok = "\noom_kill " in (root / "proc/vmstat").read_text()
+    except OSError:
+        ok = False
     return Check(
         "kernel's kill counter",
         ok=ok,
@@ -77,10 +83,10 @@ def _counters(root: pathlib.Path) -> Check:
 
 
 def _state(directory: pathlib.Path) -> Check:
-    nearest = next(p for p in (directory, *directory.parents) if p.exists())
+    nearest = next(p for p in (directory, *directory.parents) if os.path.exists(p))  # noqa: PTH110
     return Check(
         "state directory",
-        ok=os.access(nearest, os.W_OK),
+        ok=os.access(nearest, os.W_OK | os.X_OK),
         detail=str(directory),
         remedy="make it writable, or set `state_directory`; "
         "else kills while the agent is down are not reported",

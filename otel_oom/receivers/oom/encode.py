@@ -7,8 +7,9 @@ however often it is sent, and the kills of one episode share a trace.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import (
@@ -26,20 +27,17 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.proto.trace.v1.trace_pb2 import (
-    ResourceSpans,
-    ScopeSpans,
-    Span,
-    Status,
-    TracesData,
-)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status, TracesData
 
 from otel_oom import semconv
 from otel_oom.pipeline import data, otlp
+from otel_oom.pipeline.otlp import wire, wire_values
 from otel_oom.receivers.oom import attributes, records
 from otel_oom.receivers.oom.kills import ALREADY_DYING, Kill
 
 _MIB = 1024 * 1024
+_MOST_KEPT = 1024
+_TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
 _NAMES = str.maketrans({code: f"\\x{code:02x}" for code in (*range(32), 127)})
 
 
@@ -58,90 +56,142 @@ class Missed:
     kill_count: int | None = None
 
 
+_TYPES = {key: attribute.type for key, attribute in semconv.ATTRIBUTES.items()}
+
+
+class _Log:
+    """Fields of `LogRecord` (opentelemetry-proto, logs/v1/logs.proto), or what precedes them."""
+
+    TIME, OBSERVED_TIME = wire.tag(1, wire.EIGHT_BYTES), wire.tag(11, wire.EIGHT_BYTES)
+    SEVERITY = wire.integer(2, SeverityNumber.SEVERITY_NUMBER_ERROR) + wire.text(3, "ERROR")
+    BODY = 5
+    ATTRIBUTES = wire_values.Encoder(6, _TYPES)
+    TRACE_ID = wire.tag(9, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
+    SPAN_ID = wire.tag(10, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
+    EVENT_NAME = wire.text(12, semconv.EVENT_OOM_KILL)
+
+
+class _Span:
+    """Fields of `Span` (opentelemetry-proto, trace/v1/trace.proto), or what precedes them."""
+
+    TRACE_ID = wire.tag(1, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
+    SPAN_ID = wire.tag(2, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
+    NAME = wire.text(5, semconv.SPAN_OOM_KILL)
+    KIND = wire.integer(6, Span.SpanKind.SPAN_KIND_INTERNAL)
+    START, END = wire.tag(7, wire.EIGHT_BYTES), wire.tag(8, wire.EIGHT_BYTES)
+    ATTRIBUTES = wire_values.Encoder(9, _TYPES)
+    NO_EXIT = wire.message(
+        15,
+        wire.text(2, "the victim did not exit within settle_exit")
+        + wire.integer(3, Status.StatusCode.STATUS_CODE_ERROR),
+    )
+
+
+class _SpanEvent:
+    """An event of a span: its time stands between its two parts."""
+
+    def __init__(self, name: str) -> None:
+        time, end = wire.tag(1, wire.EIGHT_BYTES), wire.text(2, name)
+        self.start = wire.tag(11, wire.LENGTH) + wire.varint(len(time) + 8 + len(end)) + time
+        self.end = end
+
+
+_MARKED, _DELIVERED, _EXITED = map(_SpanEvent, (event.name for event in semconv.SPAN_EVENTS))
+
+
 class Encoder:
-    """Makes OTLP of kills. `mode` is the capture mode that stands on every record."""
+    """Makes OTLP of kills. `mode` is the capture mode that stands on every record.
+
+    Kills come by the hundred, so they are written in the wire form, and parsed as one message.
+    """
 
     def __init__(self, *, boot_id: str, version: str, mode: str, command_args: bool = True) -> None:
         self._boot_id = boot_id
         self._command_args = command_args
         self._mode = mode
         self._scope = InstrumentationScope(name=semconv.SCOPE_OOM, version=version)
+        self._scope_start = wire.message(1, self._scope.SerializeToString())
+        self._scope_end = wire.text(3, semconv.SCHEMA_URL)
 
-    def logs(self, kills: Iterable[Kill], boot_to_unix_ns: int, now_ns: int) -> data.Batch:
+    def logs(self, kills: Sequence[Kill], boot_to_unix_ns: int, now_ns: int) -> data.Batch:
         """One log record a kill; one resource a victim's cgroup, for those who enrich it."""
-        scopes: dict[tuple[str, ...], ScopeLogs] = {}
-        batch = LogsData()
-        for kill in kills:
-            path = kill.mark.victim_path
-            if path not in scopes:
-                scopes[path] = self._scope_logs(batch.resource_logs.add())
-            scopes[path].log_records.append(self.log(kill, boot_to_unix_ns, now_ns))
-        return data.Batch.of(batch)
+        encoded = self._by_cgroup(kills, lambda kill: self._log(kill, boot_to_unix_ns, now_ns))
+        return data.Batch(data.Signal.LOGS, LogsData.FromString(encoded), len(kills))
 
-    def spans(self, kills: Iterable[Kill], boot_to_unix_ns: int) -> data.Batch:
-        """One span a kill, from the mark to the exit."""
-        scopes: dict[tuple[str, ...], ScopeSpans] = {}
-        batch = TracesData()
-        for kill in kills:
-            path = kill.mark.victim_path
-            if path not in scopes:
-                scopes[path] = self._scope_spans(batch.resource_spans.add())
-            scopes[path].spans.append(self.span(kill, boot_to_unix_ns))
-        return data.Batch.of(batch)
+    def spans(self, kills: Sequence[Kill], boot_to_unix_ns: int) -> data.Batch:
+        """One span a kill, from the mark to the exit; status ERROR if it is not dead yet."""
+        encoded = self._by_cgroup(kills, lambda kill: self._span(kill, boot_to_unix_ns))
+        return data.Batch(data.Signal.TRACES, TracesData.FromString(encoded), len(kills))
 
-    def log(self, kill: Kill, boot_to_unix_ns: int, now_ns: int) -> LogRecord:
-        """The record of one kill."""
-        found = attributes.Record(
+    def _by_cgroup(self, kills: Iterable[Kill], encode: Callable[[Kill], bytes]) -> bytes:
+        """`LogsData` or `TracesData`: they, and what is in them, have the same field numbers."""
+        scopes: dict[tuple[str, ...], list[bytes]] = {}
+        for kill in kills:
+            items = scopes.setdefault(kill.mark.victim_path, [])
+            items.append(wire.message(2, encode(kill)))
+        return b"".join(map(self._resource, scopes.values()))
+
+    def _resource(self, items: list[bytes]) -> bytes:
+        scope = b"".join((self._scope_start, *items, self._scope_end))
+        return wire.message(1, wire.message(2, scope))
+
+    def _log(self, kill: Kill, boot_to_unix_ns: int, now_ns: int) -> bytes:
+        """The `LogRecord` of one kill."""
+        trace_id, span_id = self._ids(kill)
+        values = attributes.Record(
             kill,
             boot_to_unix_ns=boot_to_unix_ns,
-            episode_id=self._episode_id(kill),
+            episode_id=trace_id.hex(),
             mode=self._mode,
             command_args=self._command_args,
+        ).values
+        values[semconv.LOG_RECORD_UID] = trace_id.hex() + span_id.hex()
+        parts = (
+            _Log.TIME,
+            wire.eight_bytes(kill.mark.raw.boot_ns + boot_to_unix_ns),
+            _Log.SEVERITY,
+            wire.message(_Log.BODY, wire_values.text_value(body(kill))),
+            _Log.ATTRIBUTES.encode(values),
+            _Log.TRACE_ID,
+            trace_id,
+            _Log.SPAN_ID,
+            span_id,
+            _Log.OBSERVED_TIME,
+            wire.eight_bytes(now_ns),
+            _Log.EVENT_NAME,
         )
-        trace_id, span_id = self._ids(kill)
-        pairs = otlp.key_values(found.values)
-        pairs.append(otlp.key_value(semconv.LOG_RECORD_UID, f"{trace_id.hex()}{span_id.hex()}"))
-        return LogRecord(
-            time_unix_nano=kill.mark.raw.boot_ns + boot_to_unix_ns,
-            observed_time_unix_nano=now_ns,
-            severity_number=SeverityNumber.SEVERITY_NUMBER_ERROR,
-            severity_text="ERROR",
-            event_name=semconv.EVENT_OOM_KILL,
-            body=otlp.any_value(body(kill)),
-            attributes=pairs,
-            trace_id=trace_id,
-            span_id=span_id,
-        )
+        return b"".join(parts)
 
-    def span(self, kill: Kill, boot_to_unix_ns: int) -> Span:
-        """The span of one kill; status ERROR if its victim is not dead yet."""
-        mark, trace_id_span_id = kill.mark, self._ids(kill)
-        ends = [mark.raw.boot_ns]
-        events = [("marked", mark.raw.boot_ns)]
-        for name, record in (("signal_delivered", kill.delivered), ("exited", kill.exited)):
+    def _span(self, kill: Kill, boot_to_unix_ns: int) -> bytes:
+        """The `Span` of one kill."""
+        trace_id, span_id = self._ids(kill)
+        marked_ns = end_ns = kill.mark.raw.boot_ns
+        events: list[bytes] = []
+        for event, record in (
+            (_MARKED, kill.mark.raw),
+            (_DELIVERED, kill.delivered),
+            (_EXITED, kill.exited),
+        ):
             if record is not None:
-                events.append((name, record.boot_ns))
-                ends.append(record.boot_ns)
-        span = Span(
-            trace_id=trace_id_span_id[0],
-            span_id=trace_id_span_id[1],
-            name=semconv.SPAN_OOM_KILL,
-            kind=Span.SpanKind.SPAN_KIND_INTERNAL,
-            start_time_unix_nano=mark.raw.boot_ns + boot_to_unix_ns,
-            end_time_unix_nano=max(ends) + boot_to_unix_ns,
-            attributes=otlp.key_values(self._span_attributes(kill)),
-            events=[
-                Span.Event(name=name, time_unix_nano=at + boot_to_unix_ns) for name, at in events
-            ],
+                end_ns = max(end_ns, record.boot_ns)
+                at = wire.eight_bytes(record.boot_ns + boot_to_unix_ns)
+                events += event.start, at, event.end
+        parts = (
+            _Span.TRACE_ID,
+            trace_id,
+            _Span.SPAN_ID,
+            span_id,
+            _Span.NAME,
+            _Span.KIND,
+            _Span.START,
+            wire.eight_bytes(marked_ns + boot_to_unix_ns),
+            _Span.END,
+            wire.eight_bytes(end_ns + boot_to_unix_ns),
+            _Span.ATTRIBUTES.encode(self._span_attributes(kill, trace_id.hex())),
+            *events,
+            b"" if kill.exited else _Span.NO_EXIT,
         )
-        if kill.exited is None:
-            span.status.CopyFrom(
-                Status(
-                    code=Status.StatusCode.STATUS_CODE_ERROR,
-                    message="the victim did not exit within settle_exit",
-                )
-            )
-        return span
+        return b"".join(parts)
 
     def missed(self, missed: Iterable[Missed], now_ns: int) -> data.Batch:
         """Records of kills that only the kernel's counters tell of; their time is not known."""
@@ -203,12 +253,12 @@ class Encoder:
             attributes=otlp.key_values(values),
         )
 
-    def _span_attributes(self, kill: Kill) -> dict[str, otlp.Value]:
+    def _span_attributes(self, kill: Kill, episode_id: str) -> dict[str, otlp.Value]:
         found: dict[str, otlp.Value] = {
             semconv.PROCESS_PID: kill.mark.raw.tgid,
             semconv.PROCESS_EXECUTABLE_NAME: records.text(kill.mark.victim.comm),
             semconv.PROCESS_LINUX_CGROUP: records.path_text(kill.mark.victim_path),
-            semconv.EPISODE_ID: self._episode_id(kill),
+            semconv.EPISODE_ID: episode_id,
             semconv.EPISODE_ROLE: kill.role,
             semconv.CAPTURE_MODE: self._mode,
         }
@@ -216,22 +266,15 @@ class Encoder:
             found[semconv.CONSTRAINT] = kill.limit.constraint
         return found
 
-    def _episode_id(self, kill: Kill) -> str:
-        return self._ids(kill)[0].hex()
-
     def _ids(self, kill: Kill) -> tuple[bytes, bytes]:
-        """Trace id of the episode (16 bytes), span id of the kill (8 bytes)."""
-        trace_id = _digest(16, self._boot_id, str(kill.episode.first_boot_ns))
-        tgid, start_boot_ns = kill.mark.identity
-        return trace_id, _digest(8, self._boot_id, str(tgid), str(start_boot_ns))
+        """Trace id of the episode, span id of the kill."""
+        return (
+            _digest(_TRACE_ID_BYTES, self._boot_id, kill.episode.first_boot_ns),
+            _digest(_SPAN_ID_BYTES, self._boot_id, *kill.mark.identity),
+        )
 
     def _scope_logs(self, resource: ResourceLogs) -> ScopeLogs:
         scope = resource.scope_logs.add(schema_url=semconv.SCHEMA_URL)
-        scope.scope.CopyFrom(self._scope)
-        return scope
-
-    def _scope_spans(self, resource: ResourceSpans) -> ScopeSpans:
-        scope = resource.scope_spans.add(schema_url=semconv.SCHEMA_URL)
         scope.scope.CopyFrom(self._scope)
         return scope
 
@@ -241,25 +284,23 @@ def body(kill: Kill) -> str:
     mark, verb = kill.mark, "killed"
     if kill.role == ALREADY_DYING:
         verb = "let die (it was dying already)"
-    name = records.text(mark.victim.comm)
-    raw = mark.raw
-    memory = ", ".join(
-        f"{kind} {pages * attributes.PAGE_BYTES / _MIB:.1f} MiB"
-        for kind, pages in (
-            ("anon", raw.anon_pages),
-            ("file", raw.file_pages),
-            ("shmem", raw.shmem_pages),
-        )
+    name, raw = records.text(mark.victim.comm), mark.raw
+    line = (
+        f"OOM: {verb} {name} (pid {raw.tgid}) {_short_of(kill)}; it had "
+        f"anon {_mib(raw.anon_pages)}, file {_mib(raw.file_pages)}, "
+        f"shmem {_mib(raw.shmem_pages)}; {_asked(kill)}"
     )
-    line = f"OOM: {verb} {name} (pid {raw.tgid}) {_short_of(kill)}; it had {memory}"
-    return f"{line}; {_asked(kill)}".translate(_NAMES)
+    return line if line.isprintable() else line.translate(_NAMES)
+
+
+def _mib(pages: int) -> str:
+    return f"{pages * attributes.PAGE_BYTES / _MIB:.1f} MiB"
 
 
 def _short_of(kill: Kill) -> str:
     owner = kill.limit.owner
     if owner is not None:
-        limit = f"{owner.max_pages * attributes.PAGE_BYTES / _MIB:.1f} MiB"
-        return f"at the limit {limit} of {attributes.limit_path(kill)}"
+        return f"at the limit {_mib(owner.max_pages)} of {attributes.limit_path(kill)}"
     what = {"none": "because the host was short of memory", "": "for want of memory"}
     return what.get(kill.limit.constraint, f"for want of memory ({kill.limit.constraint})")
 
@@ -273,5 +314,6 @@ def _asked(kill: Kill) -> str:
     return f"{name} (pid {kill.mark.trigger.tgid}) had asked for more"
 
 
-def _digest(size: int, *parts: str) -> bytes:
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=size).digest()
+@functools.lru_cache(_MOST_KEPT)
+def _digest(size: int, *parts: str | int) -> bytes:
+    return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=size).digest()

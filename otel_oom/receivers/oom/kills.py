@@ -7,7 +7,9 @@ exit, or with an error after `settle_exit`. Kills of one decision make an episod
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import itertools
+import operator
 from collections.abc import Callable
 
 from otel_oom.bpf.events import OomMarkFlag, OomMemcg, OomMemcgFlag
@@ -22,6 +24,15 @@ _MOST_EARLY = 1024
 
 _GROUP_QUIET_S = 0.02
 """A group's records wait until no member was marked for so long, to tell how many it was."""
+
+_AT_DELIVERY = OomMarkFlag.AT_DELIVERY
+_HAS_VICTIM = OomMarkFlag.HAS_VICTIM
+_KILLED = OomMarkFlag.KILLED
+_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN
+_GROUP = OomMemcgFlag.GROUP.value
+"""A plain int: an enum's `&` would take longer than all the rest that is done to a mark."""
+
+_marked = operator.attrgetter("mark.raw.boot_ns")
 
 
 @dataclasses.dataclass(slots=True)
@@ -85,6 +96,8 @@ class Assembler:
         self._settle_s = settle_s
         self._settle_exit_s = settle_exit_s
         self._open: dict[Identity, Kill] = {}
+        self._changed: dict[Identity, Kill] = {}
+        self._timers: list[tuple[float, Identity]] = []
         self._by_pid: dict[int, tuple[Mark, float]] = {}
         self._early: dict[Identity, Delivered] = {}
         self._numbers = itertools.count(1)
@@ -101,34 +114,34 @@ class Assembler:
 
     def ready(self, now_s: float, *, flush: bool = False) -> tuple[list[Kill], list[Kill]]:
         """Kills to report now, and kills whose span is to be sent now; `flush`: all of them."""
-        reports, spans = [], []
         self._enter_unjoined(now_s, flush=flush)
-        for identity, kill in list(self._open.items()):
-            if not kill.is_reported and (flush or self._is_settled(kill, now_s)):
-                kill.is_reported = True
-                reports.append(kill)
-            overdue = flush or now_s >= kill.marked_s + self._settle_exit_s
-            if kill.is_reported and (kill.exited or overdue):
-                spans.append(kill)
-                del self._open[identity]
+        due = self._due(now_s, flush=flush)
+        reports = [kill for kill in due if not kill.is_reported]
+        for kill in reports:
+            kill.is_reported = True
+        spans = [k for k in due if k.exited or flush or now_s >= k.marked_s + self._settle_exit_s]
+        for kill in spans:
+            del self._open[kill.mark.identity]
+        for kill in due:
+            if kill.mark.identity in self._open:
+                self._wait(kill)
         return reports, spans
 
     def next_s(self) -> float | None:
         """When `ready` will have something, if no record comes before; None for never."""
-        due = [self._due_s(kill) for kill in self._open.values()]
-        due += [marked_s + self._settle_s for _, marked_s in self._by_pid.values()]
+        while self._timers and self._timers[0][1] not in self._open:
+            heapq.heappop(self._timers)
+        due = [self._due_s(kill) for kill in self._changed.values()]
+        due += [due_s for due_s, _ in self._timers[:1]]
+        due += [at + self._settle_s for _, at in itertools.islice(self._by_pid.values(), 1)]
         return min(due, default=None)
 
-    def __len__(self) -> int:
-        """Kills that are not reported yet."""
-        unreported = sum(not kill.is_reported for kill in self._open.values())
-        return unreported + len(self._by_pid)
-
     def _take_mark(self, mark: Mark, now_s: float) -> None:
-        if not mark.has(OomMarkFlag.HAS_VICTIM):
+        if not mark.has(_HAS_VICTIM):
+            self._by_pid.pop(mark.raw.pid, None)  # the oldest come first
             self._by_pid[mark.raw.pid] = (mark, now_s)
             return
-        if mark.has(OomMarkFlag.AT_DELIVERY):
+        if mark.has(_AT_DELIVERY):
             mark = self._join(mark)
         if mark.identity not in self._open:
             self._enter(mark, now_s)
@@ -140,14 +153,17 @@ class Assembler:
         role = self._role(mark, episode)
         episode.last_mark_s = now_s
         delivered = self._early.pop(mark.identity, None)
-        self._open[mark.identity] = Kill(mark, limit, context, episode, role, now_s, delivered)
+        kill = Kill(mark, limit, context, episode, role, now_s, delivered)
+        self._open[mark.identity] = self._changed[mark.identity] = kill
 
     def _enter_unjoined(self, now_s: float, *, flush: bool) -> None:
         """Marks by pid whose victim never took its SIGKILL are reported as they are."""
-        for pid, (mark, marked_s) in list(self._by_pid.items()):
-            if flush or now_s >= marked_s + self._settle_s:
-                del self._by_pid[pid]
-                self._enter(mark, marked_s)
+        while self._by_pid:
+            pid, (mark, marked_s) = next(iter(self._by_pid.items()))
+            if not flush and now_s < marked_s + self._settle_s:
+                break
+            del self._by_pid[pid]
+            self._enter(mark, marked_s)
 
     def _join(self, late: Mark) -> Mark:
         """A kernel that marks by pid: its mark has the trigger, the delivery has the victim."""
@@ -168,8 +184,7 @@ class Assembler:
             decision_order=early.raw.decision_order,
             decision_gfp=early.raw.decision_gfp,
         )
-        return dataclasses.replace(
-            late,
+        return late._replace(
             raw=raw,
             trigger=early.trigger,
             trigger_ancestors=early.trigger_ancestors,
@@ -188,7 +203,7 @@ class Assembler:
         return self._episode
 
     def _role(self, mark: Mark, episode: Episode) -> str:
-        known_alive = not mark.has(OomMarkFlag.KILLED) and mark.has(OomMarkFlag.KILLED_KNOWN)
+        known_alive = not mark.has(_KILLED) and mark.has(_KILLED_KNOWN)
         if known_alive:
             self.tally.already_dying += 1
             return ALREADY_DYING
@@ -211,9 +226,32 @@ class Assembler:
             self.tally.exits_without_mark += 1
             return
         kill.exited = exited
+        self._changed[exited.identity] = kill
 
-    def _is_settled(self, kill: Kill, now_s: float) -> bool:
-        return now_s >= self._report_s(kill)
+    def _due(self, now_s: float, *, flush: bool) -> list[Kill]:
+        """Kills for which it is time, in the order of their marks.
+
+        Only those are looked at that have changed or that a timer tells of: in a storm, many
+        others are open.
+        """
+        changed, self._changed = self._changed, {}
+        if flush:
+            changed = self._open
+            self._timers.clear()
+        while self._timers and self._timers[0][0] <= now_s:
+            _, identity = heapq.heappop(self._timers)
+            if identity in self._open:
+                changed[identity] = self._open[identity]
+        due = []
+        for kill in changed.values():
+            if flush or self._due_s(kill) <= now_s:
+                due.append(kill)
+            else:
+                self._wait(kill)
+        return sorted(due, key=_marked)
+
+    def _wait(self, kill: Kill) -> None:
+        heapq.heappush(self._timers, (self._due_s(kill), kill.mark.identity))
 
     def _report_s(self, kill: Kill) -> float:
         latest = kill.marked_s + self._settle_s
@@ -237,7 +275,7 @@ def group_memcg(mark: Mark, limit: Limit) -> OomMemcg | None:
     """
     highest = None
     for memcg in mark.memcgs:
-        if memcg.flags & OomMemcgFlag.GROUP and memcg.level:
+        if memcg.flags & _GROUP and memcg.level:
             highest = memcg
         if limit.owner is not None and memcg.id == limit.owner.id:
             break

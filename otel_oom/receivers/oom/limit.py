@@ -70,6 +70,8 @@ def memory_nodes(root: pathlib.Path = pathlib.Path("/")) -> int:
 def _trigger_is_under(mark: Mark, memcg: OomMemcg) -> bool:
     if mark.trigger_is_victim:
         return True
+    if mark.has(OomMarkFlag.PATH_CUT) or mark.has(OomMarkFlag.TRIGGER_PATH_CUT):
+        return False  # their roots' ends are missing
     return mark.trigger_path[: memcg.level] == mark.victim_path[: memcg.level]
 
 

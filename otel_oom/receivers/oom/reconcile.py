@@ -10,29 +10,42 @@ mm/oom_kill.c):
 
 V above its bound: the kernel killed without our seeing it; the missing kills are reported from
 the counters, with the cgroup whose own counter moved where that can be told. V below: a bug
-of ours, an alarm. The same is asked of each cgroup that had kills. The counters move at
-different instants, so only a difference that two checks in a row see is believed.
+of ours, an alarm. The same is asked of each cgroup that had kills (`cgroup_books`). The counters
+move at different instants, so only a difference that two checks in a row see is believed. V is
+to be read before B: then a kill between the two readings is in B alone, which is no difference.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import os
 import pathlib
 
 from otel_oom.bpf.events import OomCounters
-from otel_oom.receivers.oom import cgroups
+from otel_oom.receivers.oom import cgroup_books, cgroups
 from otel_oom.receivers.oom.encode import Missed
-from otel_oom.receivers.oom.kills import PRIMARY, Kill, Tally
+from otel_oom.receivers.oom.kills import Kill, Tally
 from otel_oom.receivers.oom.state import Saved
 
 RING_OVERFLOW, NOT_SEEN, AGENT_DOWN = "ring_overflow", "not_seen", "agent_down"
 
 
+_Told = dict[tuple[str, str | None], Missed]
+"""Missed kills by reason and cgroup."""
+
+_PATIENCE_CHECKS = 2
+"""How many checks a missed kill waits for the books to be quiet, to be told with its cgroup."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sums:
-    """The identities' terms at one moment, all counted since the start."""
+    """The identities' terms at one moment, all counted since the start.
+
+    `maybe_groups`: marks that got lost or are on their way, of which each may be the first of a
+    group kill.
+    `unrecorded`: kills whose mark was counted, and which came to us neither as a record nor
+    can come any more.
+    """
 
     reported: int
     marks: int
@@ -41,6 +54,8 @@ class Sums:
     unknown: int
     lost: int
     group_kills: int
+    maybe_groups: int
+    unrecorded: int
     kernel_kills: int
 
     @property
@@ -49,24 +64,24 @@ class Sums:
         return self.reported + self.lost - (self.marks - self.repeats)
 
     @property
+    def kills(self) -> int:
+        """B - F."""
+        return self.marks - self.repeats - self.already_dying
+
+    @property
     def least_kills(self) -> int:
         """B - F - U."""
-        return self.marks - self.repeats - self.already_dying - self.unknown
+        return self.kills - self.unknown
 
     @property
     def most_kills(self) -> int:
         """B - F + G."""
-        return self.marks - self.repeats - self.already_dying + self.group_kills
+        return self.kills + self.group_kills + self.maybe_groups
 
     @property
     def not_seen(self) -> int:
         """Kills that the kernel counted beyond what our marks explain."""
         return max(0, self.kernel_kills - self.most_kills)
-
-    @property
-    def surplus(self) -> int:
-        """Kills that we have and the kernel did not count: a bug."""
-        return max(0, self.least_kills - self.kernel_kills)
 
     def line(self) -> str:
         """The identities, for a person."""
@@ -116,28 +131,28 @@ class Reconciler:
         base_cgroups: dict[int, cgroups.Count],
         start_ns: int,
     ) -> None:
-        self._hierarchy = hierarchy
         self._base_kills = base_kills
-        self._accounted = collections.Counter(
-            {inode: count.kills for inode, count in base_cgroups.items()}
-        )
-        self._allowance: collections.Counter[int] = collections.Counter()
-        self._paths: dict[int, str] = {}
+        self._has_groups = hierarchy.version != cgroups.V1
+        self._cgroups = cgroup_books.CgroupBooks(hierarchy, base_cgroups)
+        self._booked = 0
         self._reported_lost = 0
         self._reported_not_seen = 0
+        self._doubles = 0
+        self._waited = 0
         self._last: Sums | None = None
         self._last_own = 0
         self._quiet_ns = start_ns
 
+    @property
+    def told_from_counters(self) -> int:
+        """Kills that were reported without a record of their own."""
+        return self._reported_lost + self._reported_not_seen
+
     def add(self, kill: Kill) -> None:
-        """Book a reported kill on its cgroup."""
-        if not kill.mark.memcgs or not kill.is_killed:
-            return
-        memcg = kill.mark.memcgs[0]
-        self._accounted[memcg.id] += 1
-        self._paths[memcg.id] = "/" + "/".join(kill.mark.victim_path)
-        if kill.episode.is_group and kill.role == PRIMARY:
-            self._allowance[memcg.id] += 1
+        """Book a reported kill."""
+        if kill.is_killed:
+            self._booked += 1
+            self._cgroups.add(kill)
 
     def check(
         self,
@@ -146,81 +161,128 @@ class Reconciler:
         kernel_kills: int,
         now_ns: int,
         *,
-        is_drained: bool = True,
+        is_quiet: bool = True,
     ) -> Verdict:
-        """Compare; `kernel_kills` is /proc/vmstat's count now.
+        """Compare; `kernel_kills` is /proc/vmstat's count, read before `counters`.
 
-        While the ring holds records (`not is_drained`) our own books cannot close yet.
+        While records are in the ring or wait to be reported (not `is_quiet`), our own books
+        cannot close yet, nor can those of the cgroups.
         """
-        sums = self.sums(counters, tally, kernel_kills)
-        own = sums.own_difference if is_drained else 0
+        sums = self.sums(counters, tally, kernel_kills, is_quiet=is_quiet)
+        own = sums.own_difference if is_quiet else max(0, sums.own_difference)
         last, self._last = self._last, sums
         last_own, self._last_own = self._last_own, own
         if last is None:
             return Verdict(sums, is_pending=True)
-        lost = min(sums.lost, last.lost) - self._reported_lost
-        not_seen = min(sums.not_seen, last.not_seen) - self._reported_not_seen
-        missed: list[Missed] = []
-        if lost > 0:
-            self._reported_lost += lost
-            missed += self._missed(lost, RING_OVERFLOW)
-        not_seen -= max(0, self._reported_lost - sums.lost)
-        if not_seen > 0:
-            self._reported_not_seen += not_seen
-            missed += self._missed(not_seen, NOT_SEEN)
+        missed = self._missed(sums, last, is_quiet=is_quiet)
+        room = sums.most_kills - sums.kills
+        self._doubles = max(0, min(self._excess(sums), self._excess(last), room))
+        if self._is_short(sums):
+            self._cgroups.look_at_all()
         if not missed:
             self._quiet_ns = now_ns
         return Verdict(
             sums,
-            tuple(missed),
-            surplus=min(sums.surplus, last.surplus),
+            tuple(missed.values()),
+            surplus=max(0, last.least_kills - sums.kernel_kills),
             own_difference=_both(own, last_own),
-            is_pending=sums.not_seen > self._reported_not_seen or sums.lost > self._reported_lost,
+            is_pending=self._is_short(sums) or self._cgroups.is_watching,
         )
 
-    def sums(self, counters: OomCounters, tally: Tally, kernel_kills: int) -> Sums:
+    def close(
+        self, counters: OomCounters, tally: Tally, kernel_kills: tuple[int, int], now_ns: int
+    ) -> Verdict:
+        """The last check, after detaching: nothing of ours moves, so one look is believed.
+
+        `kernel_kills` is from before detaching and from after it. Between the two, the kills
+        that were marked are ours; what else the kernel counted is the next run's to find.
+        """
+        before, after = kernel_kills
+        doubles = self._doubles
+        least = self._base_kills + self.sums(counters, tally, before).least_kills
+        at_detaching = min(after, max(before, least))
+        self._last = self.sums(counters, tally, at_detaching)
+        self._last_own = self._last.own_difference
+        self._cgroups.look()
+        self._cgroups.look_at_all()
+        verdict = self.check(counters, tally, at_detaching, now_ns)
+        self._doubles = max(doubles, self._doubles)
+        return verdict
+
+    def sums(
+        self, counters: OomCounters, tally: Tally, kernel_kills: int, *, is_quiet: bool = True
+    ) -> Sums:
         """The identities' terms now."""
+        kills = counters.marks - counters.repeats - counters.already_dying
+        unrecorded = kills - (tally.distinct - tally.already_dying)
+        if not is_quiet or counters.untracked:  # some are on their way, or told of twice
+            dying = counters.already_dying - tally.already_dying
+            unrecorded = min(unrecorded, counters.lost_marks - dying)
+        lost = counters.lost_marks + tally.bad_marks
         return Sums(
             reported=tally.distinct,
             marks=counters.marks,
             repeats=counters.repeats,
             already_dying=counters.already_dying,
             unknown=counters.unknown,
-            lost=counters.lost_marks + tally.bad_marks,
+            lost=lost,
             group_kills=tally.groups,
+            maybe_groups=max(0, counters.marks - counters.repeats - tally.distinct)
+            * self._has_groups,
+            unrecorded=max(0, unrecorded),
             kernel_kills=kernel_kills - self._base_kills,
         )
 
-    def saved(self, boot_id: str, now_ns: int) -> Saved | None:
+    def saved(self, boot_id: str, now_ns: int) -> Saved:
         """What the next start needs: the counters up to which all kills are reported."""
-        if self._last is None:
-            return None
-        pending = self._last.not_seen - self._reported_not_seen
-        kills = self._base_kills + self._last.kernel_kills - max(0, pending)
-        return Saved(boot_id, kills, dict(self._accounted), now_ns)
+        told = self._booked + self.told_from_counters + self._doubles
+        if self._last:  # a mark of which nothing told may have been no kill
+            told = min(told, max(told - self._last.unknown, self._last.kernel_kills))
+        return Saved(boot_id, self._base_kills + told, self._cgroups.saved(), now_ns)
 
-    def book_since(self, counters: OomCounters) -> None:
-        """At the stop: kills marked after the last check are reported, so they are known."""
-        if self._last is not None:
-            now = counters.marks - counters.repeats - counters.already_dying
-            before = self._last.marks - self._last.repeats - self._last.already_dying
-            self._last = dataclasses.replace(
-                self._last, kernel_kills=self._last.kernel_kills + now - before
-            )
+    def _missed(self, sums: Sums, last: Sums, *, is_quiet: bool) -> _Told:
+        """Missing kills that both looks see, booked as reported."""
+        told: _Told = {}
+        lost = max(0, min(sums.unrecorded, last.unrecorded) - self._reported_lost)
+        not_seen = max(0, min(sums.not_seen, last.not_seen) - self._reported_not_seen)
+        if (lost or not_seen) and not is_quiet and self._waited < _PATIENCE_CHECKS:
+            self._waited += 1
+            return told
+        self._waited = 0
+        self._reported_lost += lost
+        self._reported_not_seen += not_seen
+        reason = RING_OVERFLOW if sums.lost >= self._reported_lost else NOT_SEEN
+        self._spread(told, reason, lost, is_quiet=is_quiet)
+        self._spread(told, NOT_SEEN, not_seen, is_quiet=is_quiet)
+        if is_quiet:
+            for found, here in self._cgroups.check(max(0, self._excess(sums))):
+                self._reported_not_seen += here
+                self._tell(told, NOT_SEEN, found, here)
+        return told
 
-    def _missed(self, count: int, reason: str) -> list[Missed]:
-        """Spread missing kills over the cgroups whose own counters moved unaccounted."""
-        missed = []
-        for inode, found in self._hierarchy.counts().items():
-            excess = found.kills - self._accounted[inode] - self._allowance[inode]
-            here = min(excess, count)
-            if here > 0:
-                self._accounted[inode] += here
-                count -= here
-                missed.append(Missed(here, reason, self._quiet_ns, found.path, found.kills))
-        if count:
-            missed.append(Missed(count, reason, self._quiet_ns))
-        return missed
+    def _spread(self, told: _Told, reason: str, count: int, *, is_quiet: bool) -> None:
+        """Tell kills with the cgroups whose counters lack them, as far as that can be said."""
+        if reason == RING_OVERFLOW and self._has_groups:
+            self._cgroups.blur(count)
+        if count and is_quiet:
+            for found, here in self._cgroups.place(count):
+                self._tell(told, reason, found, here)
+        elif count:
+            self._tell(told, reason, *self._cgroups.leave(count))
+
+    def _tell(self, told: _Told, reason: str, found: cgroups.Count | None, count: int) -> None:
+        path, kills = (found.path, found.kills) if found else (None, None)
+        if before := told.get((reason, path)):
+            count += before.count
+        told[reason, path] = Missed(count, reason, self._quiet_ns, path, kills)
+
+    def _excess(self, sums: Sums) -> int:
+        """V beyond B - F and what was reported: victims that counted twice, or kills not seen."""
+        return sums.kernel_kills - sums.kills - self._reported_not_seen
+
+    def _is_short(self, sums: Sums) -> bool:
+        """Whether kills seem to be missing that are not reported."""
+        return sums.not_seen > self._reported_not_seen or sums.unrecorded > self._reported_lost
 
 
 def since_last_run(

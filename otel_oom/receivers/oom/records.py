@@ -7,29 +7,34 @@ but NUL; what is not UTF-8 is kept as `\\xNN`.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 from otel_oom import errors
 from otel_oom.bpf import events
 from otel_oom.bpf.events import OomMark, OomMarkFlag, OomMemcg, OomProcess
 
-_HEADER = events.OomHeaderLayout.FORMAT
+_KIND_OFFSET, _ = events.OomHeaderLayout.OFFSETS["kind"]
+_HEADER_BYTES = events.OomHeaderLayout.SIZE_BYTES
 _MARK = events.OomMarkLayout.FORMAT
 _DELIVERED = events.OomDeliveredLayout.FORMAT
 _EXITED = events.OomExitedLayout.FORMAT
 _PROCESS = events.OomProcessLayout.FORMAT
 _MEMCG = events.OomMemcgLayout.FORMAT
 
+_MOST_KEPT = 256
+"""Kills come in storms: of one cgroup, below the same ancestors, under the same limit."""
+
 Identity = tuple[int, int]
 """(tgid, start of the leader in boot nanoseconds): a process, whatever pids come again."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Mark:
-    """The kernel marked a victim."""
+class Mark(NamedTuple):
+    """The kernel marked a victim, who is `identity`."""
 
     raw: OomMark
+    identity: Identity
     victim: OomProcess
     trigger: OomProcess
     ancestors: tuple[OomProcess, ...]
@@ -39,22 +44,16 @@ class Mark:
     trigger_path: tuple[str, ...]
 
     @property
-    def identity(self) -> Identity:
-        """Who was marked."""
-        return self.raw.tgid, self.raw.start_boot_ns
-
-    @property
     def trigger_is_victim(self) -> bool:
         """Whether the process that asked for memory is the one that dies."""
         return self.trigger.tgid == self.raw.tgid
 
     def has(self, flag: OomMarkFlag) -> bool:
         """Whether the kernel side set a flag."""
-        return bool(self.raw.flags & flag)
+        return int.__and__(self.raw.flags, flag) != 0  # a flag's own `&` takes ten times as long
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """SIGKILL reached a victim. `args` is its command line, cut if `args_total` is larger."""
 
     identity: Identity
@@ -64,8 +63,7 @@ class Delivered:
     is_cut: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(NamedTuple):
     """A victim's last thread is gone. `exit_code` is the status that wait(2) gives."""
 
     identity: Identity
@@ -78,16 +76,16 @@ Record = Mark | Delivered | Exited
 
 def decode(record: bytes) -> Record:
     """One ring record; `BadRecord` if no program of ours can have written it."""
-    if len(record) < _HEADER.size:
+    if len(record) < _HEADER_BYTES:
         raise errors.BadRecord(f"a ring record of {len(record)} bytes has no room for its header")
-    _, _, kind, _ = _HEADER.unpack_from(record)
-    try:
-        decoder = _DECODERS[kind]
-    except KeyError:
-        raise errors.BadRecord(f"a ring record is of the unknown kind {kind}") from None
+    kind = int.from_bytes(record[_KIND_OFFSET : _KIND_OFFSET + 4], "little")
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        raise errors.BadRecord(f"a ring record is of the unknown kind {kind}")
     return decoder(record)
 
 
+@functools.lru_cache(_MOST_KEPT)
 def text(raw: bytes) -> str:
     """A kernel string up to its NUL."""
     return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
@@ -108,37 +106,33 @@ def _mark(record: bytes) -> Mark:
             f"and has {len(tail)}"
         )
     return Mark(
-        raw=raw,
-        victim=OomProcess._make(_PROCESS.unpack(raw.victim)),
-        trigger=OomProcess._make(_PROCESS.unpack(raw.trigger)),
-        ancestors=_processes(raw.ancestor, raw.ancestors),
-        trigger_ancestors=_processes(raw.trigger_ancestor, raw.trigger_ancestors),
-        memcgs=_memcgs(raw.memcg, raw.memcgs),
-        victim_path=_path(tail[: raw.victim_path_len]),
-        trigger_path=_path(tail[raw.victim_path_len :]),
+        raw,
+        (raw.tgid, raw.start_boot_ns),
+        OomProcess._make(_PROCESS.unpack(raw.victim)),
+        OomProcess._make(_PROCESS.unpack(raw.trigger)),
+        _processes(raw.ancestor[: raw.ancestors * _PROCESS.size]),
+        _processes(raw.trigger_ancestor[: raw.trigger_ancestors * _PROCESS.size]),
+        tuple(map(OomMemcg._make, _MEMCG.iter_unpack(raw.memcg[: raw.memcgs * _MEMCG.size]))),
+        _path(tail[: raw.victim_path_len]),
+        _path(tail[raw.victim_path_len :]),
     )
 
 
 def _delivered(record: bytes) -> Delivered:
     _need(record, _DELIVERED.size)
-    raw = events.OomDelivered._make(_DELIVERED.unpack_from(record))
+    boot_ns, start_boot_ns, _, tgid, args_bytes, total_bytes = _DELIVERED.unpack_from(record)
     tail = record[_DELIVERED.size :]
-    if raw.args_len != len(tail):
-        raise errors.BadRecord(f"a command line of {raw.args_len} bytes has {len(tail)}")
-    return Delivered(
-        identity=(raw.tgid, raw.start_boot_ns),
-        boot_ns=raw.boot_ns,
-        args=arguments(tail),
-        args_total_bytes=raw.args_total,
-        is_cut=raw.args_total > raw.args_len,
-    )
+    if args_bytes != len(tail):
+        raise errors.BadRecord(f"a command line of {args_bytes} bytes has {len(tail)}")
+    args, is_cut = arguments(tail), total_bytes > args_bytes
+    return Delivered((tgid, start_boot_ns), boot_ns, args, total_bytes, is_cut)
 
 
 def _exited(record: bytes) -> Exited:
     if len(record) != _EXITED.size:
         raise errors.BadRecord(f"an exit has {_EXITED.size} bytes, this one {len(record)}")
-    raw = events.OomExited._make(_EXITED.unpack(record))
-    return Exited((raw.tgid, raw.start_boot_ns), raw.boot_ns, raw.exit_code)
+    boot_ns, start_boot_ns, _, tgid, exit_code, _ = _EXITED.unpack(record)
+    return Exited((tgid, start_boot_ns), boot_ns, exit_code)
 
 
 _DECODERS: dict[int, Callable[[bytes], Record]] = {
@@ -153,7 +147,7 @@ def arguments(raw: bytes) -> tuple[str, ...]:
     if not raw:
         return ()
     parts = raw.rstrip(b"\0").split(b"\0")
-    return tuple(part.decode("utf-8", "backslashreplace") for part in parts)
+    return tuple([part.decode("utf-8", "backslashreplace") for part in parts])
 
 
 def _need(record: bytes, size: int) -> None:
@@ -161,16 +155,12 @@ def _need(record: bytes, size: int) -> None:
         raise errors.BadRecord(f"a ring record of {len(record)} bytes is cut; it needs {size}")
 
 
-def _processes(raw: bytes, used: int) -> tuple[OomProcess, ...]:
-    end = min(used * _PROCESS.size, len(raw))
-    return tuple(OomProcess._make(found) for found in _PROCESS.iter_unpack(raw[:end]))
+@functools.lru_cache(_MOST_KEPT)
+def _processes(raw: bytes) -> tuple[OomProcess, ...]:
+    return tuple(map(OomProcess._make, _PROCESS.iter_unpack(raw)))
 
 
-def _memcgs(raw: bytes, used: int) -> tuple[OomMemcg, ...]:
-    end = min(used * _MEMCG.size, len(raw))
-    return tuple(OomMemcg._make(found) for found in _MEMCG.iter_unpack(raw[:end]))
-
-
+@functools.lru_cache(_MOST_KEPT)
 def _path(raw: bytes) -> tuple[str, ...]:
     """Names from the leaf up, each with its NUL, as components from the root down."""
     if not raw:

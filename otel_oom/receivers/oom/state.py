@@ -9,11 +9,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import pathlib
 
 _NAME = "oom.json"
 _VERSION = 1
+_UNUSABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading a file of any content can raise."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +55,7 @@ class Store:
             return Saved(boot_id, int(raw["kills"]), cgroups, int(raw["saved_unix_ns"]))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except _UNUSABLE as error:
             logger.warning(
                 "%s cannot be used (%s): kills since the last run are not reported",
                 self._path,
@@ -77,8 +86,7 @@ class Store:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".tmp")
         content = {"version": _VERSION, **dataclasses.asdict(saved)}
-        with temporary.open("w") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+        # Not synced to the disk: after a crash of the machine it is of another boot, and the
+        # event loop must not wait for a disk.
+        temporary.write_text(json.dumps(content))
         temporary.replace(self._path)

@@ -1,0 +1,157 @@
+"""What the agent needs of a host: time to start, memory, CPU while nothing happens.
+
+Each configuration runs as the real command, sends to a real server in this process, idles,
+and then records real kills. Memory is from /proc/PID/status: anonymous pages are the agent's
+own; file pages are its programs and libraries, which every process that uses them shares;
+shmem pages are the kernel's ring, mapped twice in a row, as far as it was touched. Run by
+`make bench`, as root.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import pathlib
+import signal
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from doubles import agent_process, memory_cgroup, otlp_server, skips
+
+IDLE_S = 30.0
+IDLE_TRIES = 4
+SETTLE_S = 10.0
+KILLS = 50
+LIMIT_BYTES = 16 << 20
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+YAML = """
+receivers: {{oom: {{state_directory: {folder}}}}}
+processors: {{batch: {{timeout: 200ms}}}}
+exporters: {{{exporter}: {{endpoint: "{endpoint}"}}}}
+service:
+  pipelines:
+    logs: {{receivers: [oom], processors: [batch], exporters: [{exporter}]}}
+    traces: {{receivers: [oom], processors: [batch], exporters: [{exporter}]}}
+    metrics: {{receivers: [oom], processors: [batch], exporters: [{exporter}]}}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Resident memory by kind, in MiB."""
+
+    rss: float
+    anon: float
+    file: float
+    shmem: float
+
+    @classmethod
+    def of(cls, pid: int) -> Memory:
+        """Of a process, now."""
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+        kib = {
+            name: text.split()[0]
+            for name, _, text in (line.partition(":") for line in lines)
+            if text.endswith("kB")
+        }
+        names = ("VmRSS", "RssAnon", "RssFile", "RssShmem")
+        return cls(*(int(kib[name]) / 1024 for name in names))
+
+    def __str__(self) -> str:
+        return f"{self.rss:.1f} | {self.anon:.1f} | {self.file:.1f} | {self.shmem:.1f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A configuration."""
+
+    name: str
+    exporter: str
+    server: type[otlp_server.GrpcServer | otlp_server.HttpServer]
+
+
+CASES = (
+    Case("oom, batch, otlp_grpc", "otlp_grpc", otlp_server.GrpcServer),
+    Case("oom, batch, otlp_http", "otlp_http", otlp_server.HttpServer),
+)
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far (proc(5), /proc/PID/stat)."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def kill_some(count: int) -> None:
+    """Real kills, one after the other."""
+    with memory_cgroup.temporary(LIMIT_BYTES) as group:
+        for _ in range(count):
+            hog = group.hog("eat=64M")
+            if hog.wait() != -signal.SIGKILL:
+                raise SystemExit(f"the hog was not killed but ended with {hog.returncode}")
+
+
+def host_kills() -> int:
+    """OOM kills of the whole host so far."""
+    lines = pathlib.Path("/proc/vmstat").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
+async def idle_cpu(pid: int) -> str:
+    """CPU while the host has no kill; of the last try, and said so, if it always has some."""
+    for _ in range(IDLE_TRIES):
+        kills, before_s = host_kills(), cpu_s(pid)
+        await asyncio.sleep(IDLE_S)
+        percent = (cpu_s(pid) - before_s) / IDLE_S * 100
+        others = host_kills() - kills
+        if not others:
+            return f"{percent:.2f}"
+    return f"{percent:.2f} (not idle: {others} kills of others)"
+
+
+async def measure(case: Case) -> str:
+    """One row of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with otlp_server.serving(case.server()) as server:
+            text = YAML.format(
+                exporter=case.exporter,
+                endpoint=getattr(server, "url", "") or f"http://{server.address}",
+                folder=folder,
+            )
+            start_s = time.monotonic()
+            with agent_process.started(text, pathlib.Path(folder)) as agent:
+                await asyncio.to_thread(agent.wait_until_running)
+                attached_s = time.monotonic() - start_s
+                pid = agent.process.pid
+                await asyncio.sleep(SETTLE_S)
+                idle = Memory.of(pid)
+                cpu = await idle_cpu(pid)
+                await asyncio.to_thread(kill_some, KILLS)
+                await asyncio.sleep(2)
+                after = Memory.of(pid)
+                stopped = await asyncio.to_thread(agent.stop)
+    if stopped.status != 0 or stopped.sums["logs"]["delivered"] < KILLS:
+        raise SystemExit(stopped.stderr)
+    return f"| {case.name} | {attached_s:.2f} | {idle} | {after} | {cpu} |"
+
+
+def main() -> None:
+    """Print the table, or why there is none."""
+    if sentence := skips.root():
+        print(f"left out: {sentence}")
+        return
+    kinds = "RSS | anon | file | shmem"
+    print(f"MiB idle, then MiB after {KILLS} kills; CPU in % of a core over {IDLE_S:.0f} s idle\n")
+    print(f"| components | start to attached, s | {kinds} | {kinds} | idle CPU |")
+    print("|---|" + "---:|" * 10)
+    for case in CASES:
+        print(asyncio.run(measure(case)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

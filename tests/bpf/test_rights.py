@@ -1,0 +1,64 @@
+"""What the agent needs to be allowed: nothing less will do, and nothing more is asked for."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from doubles import confined_agent, memory_cgroup
+
+pytestmark = pytest.mark.root
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _nobody_can_run_python() -> None:
+    command = [*confined_agent.as_nobody(), sys.executable, "-P", "-m", "otel_oom", "--version"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("needs setpriv to give up rights: apt-get install util-linux")
+    if done.returncode:
+        pytest.skip(f"needs an interpreter that every user may run: {done.stderr.strip()[-200:]}")
+
+
+@pytest.mark.parametrize("capabilities", [(), ("bpf",), ("perfmon",)])
+def test_a_user_without_both_capabilities_is_told_what_is_missing(
+    capabilities: tuple[str, ...],
+) -> None:
+    with (
+        confined_agent.shared_folder() as folder,
+        confined_agent.started(folder, confined_agent.as_nobody(*capabilities)) as agent,
+    ):
+        status = agent.wait()
+        log = agent.log()
+    assert status == 1
+    assert "OOM kills cannot be captured: the process may not load tracing programs" in log
+    assert "run it as root, or give it these two capabilities" in log
+    assert "Traceback" not in log
+
+
+def test_two_capabilities_are_enough_for_a_real_kill() -> None:
+    """As the user nobody: the record is whole, and its books are kept."""
+    with (
+        confined_agent.shared_folder() as folder,
+        memory_cgroup.temporary(32 * MIB) as group,
+        confined_agent.started(folder, confined_agent.as_nobody("bpf", "perfmon")) as agent,
+    ):
+        agent.wait_until_running()
+        hog = group.hog("eat=100M")
+        assert hog.wait() == -signal.SIGKILL
+        (kill,) = agent.wait_for_kills(group.name, 1)
+        status = agent.stop()
+        log = agent.log()
+        saved = (folder / "state" / "oom.json").exists()
+    assert status == 0, log
+    assert kill["process.pid"] == hog.pid
+    assert kill["oom.limit.cgroup"] == group.name
+    assert kill["oom.exit.confirmed"] is True
+    assert kill["oom.victim.memory.anon"] > 16 * MIB
+    assert saved
+    assert "Traceback" not in log
