@@ -569,11 +569,12 @@ static __always_inline bool claim(__u32 id)
 SEC("tp_btf/signal_deliver")
 int BPF_PROG(on_signal_deliver, int sig, struct kernel_siginfo *info, struct k_sigaction *action)
 {
+	struct oom_counters *counts = counters();
 	struct task_struct *victim;
 	__u64 start_boot_ns;
 	__u32 tgid, tid;
 
-	if (sig != SIGKILL)
+	if (sig != SIGKILL || !counts)
 		return 0;
 	victim = (void *)bpf_get_current_task();
 	if (!BPF_CORE_READ(victim, signal, oom_mm))
@@ -582,7 +583,9 @@ int BPF_PROG(on_signal_deliver, int sig, struct kernel_siginfo *info, struct k_s
 	tid = BPF_CORE_READ(victim, pid);
 	start_boot_ns = BPF_CORE_READ(victim, group_leader, start_boottime);
 	if (claim(tid) || claim(tgid)) {
-		bpf_map_update_elem(&awaiting_exit, &tgid, &start_boot_ns, BPF_ANY);
+		/* Two threads of it may have been marked: user space joins both to one victim. */
+		if (bpf_map_update_elem(&awaiting_exit, &tgid, &start_boot_ns, BPF_NOEXIST))
+			add(&counts->repeats);
 		emit_late_mark(victim);
 	}
 	if (!bpf_map_update_elem(&delivered, &tgid, &start_boot_ns, BPF_NOEXIST))

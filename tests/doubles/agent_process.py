@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import http.client
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -155,6 +157,51 @@ def running(config: str, folder: pathlib.Path, **options: Any) -> Iterator[Agent
     with started(config, folder, **options) as agent:
         agent.wait_until_running()
         yield agent
+
+
+def config(folder: pathlib.Path, exporters: dict[str, Any], **parts: Any) -> str:
+    """A configuration with every signal to every exporter, its books in `folder`.
+
+    `parts` are `processors` (default: `resource`), `extensions`, `telemetry`, and the options of
+    the receiver as `oom`. YAML is a superset of JSON.
+    """
+    processors = parts.get("processors", {"resource": None})
+    pipeline = {
+        "receivers": ["oom"],
+        "processors": list(processors),
+        "exporters": list(exporters),
+    }
+    oom = {"state_directory": str(folder / "state"), **parts.get("oom", {})}
+    service = {
+        "pipelines": dict.fromkeys(("logs", "traces", "metrics"), pipeline),
+        "extensions": list(parts.get("extensions", {})),
+        "telemetry": parts.get("telemetry", {}),
+    }
+    return json.dumps(
+        {
+            "receivers": {"oom": oom},
+            "processors": processors,
+            "exporters": exporters,
+            "extensions": parts.get("extensions", {}),
+            "service": service,
+        }
+    )
+
+
+def plain_grpc(endpoint: str, **options: Any) -> dict[str, Any]:
+    """The exporter that sends there without TLS."""
+    return {"otlp_grpc": {"endpoint": endpoint, "tls": {"insecure": True}, **options}}
+
+
+def health(port: int) -> int | None:
+    """The status of the health answer, None where nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status
+        except OSError:
+            return None
 
 
 def _neutral_environment() -> dict[str, str]:

@@ -73,17 +73,19 @@ class Agent:
         if batch.signal is Signal.LOGS:
             for resource in batch.data.resource_logs:
                 found = [Kill(log) for s in resource.scope_logs for log in s.log_records]
-                self.kills += filter(self._is_ours, found)
+                self.kills += [kill for kill in found if self._is_ours(kill.log)]
         elif batch.signal is Signal.TRACES:
             for resource in batch.data.resource_spans:
-                self.spans += [span for scope in resource.scope_spans for span in scope.spans]
+                ended = [span for scope in resource.scope_spans for span in scope.spans]
+                self.spans += filter(self._is_ours, ended)
         else:
             self.metrics.append(batch.data)
         self.ledger.delivered("sink", batch.signal, batch.items)
         self._changed.set()
 
-    def _is_ours(self, kill: Kill) -> bool:
-        return str(kill.attributes.get("process.linux.cgroup", "")).startswith(self._within)
+    def _is_ours(self, item: LogRecord | Span) -> bool:
+        path = otlp.attributes(item.attributes).get("process.linux.cgroup", "")
+        return str(path).startswith(self._within)
 
     def identities(self) -> dict[str, int]:
         """The terms of the books' summary by a short name."""

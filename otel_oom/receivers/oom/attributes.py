@@ -261,9 +261,7 @@ def processes(kill: Kill) -> bytes:
         parts += _chain((mark.trigger, *mark.trigger_ancestors), "trigger", seen)
     for sibling in kill.context.siblings if kill.context else ():
         if sibling.pid not in seen:
-            parts.append(
-                _process(sibling.pid, sibling.parent_pid, sibling.name, sibling.memory, "sibling")
-            )
+            parts.append(_sibling(sibling.pid, sibling.parent_pid, sibling.name, sibling.memory))
     return b"".join(parts)
 
 
@@ -289,11 +287,16 @@ def _named(process: OomProcess, parent: tuple[OomProcess, ...], role: str) -> by
     return _process(process.tgid, parent[0].tgid if parent else 0, name, memory, role)
 
 
-@functools.lru_cache(_MOST_KEPT)
 def _process(pid: int, parent_pid: int, name: str, memory: int, role: str) -> bytes:
-    """One process as `oom.processes` has it; the kills of a storm have ancestors in common."""
+    """One process as `oom.processes` has it."""
     values = {"pid": pid, "parent_pid": parent_pid, "name": name, "memory": memory, "role": role}
     return wire_values.map_element(_PROCESS.encode(values))
+
+
+@functools.lru_cache(_MOST_KEPT)
+def _sibling(pid: int, parent_pid: int, name: str, memory: int) -> bytes:
+    """One of those that the kills of a storm have in common."""
+    return _process(pid, parent_pid, name, memory, "sibling")
 
 
 @functools.lru_cache(_MOST_KEPT)

@@ -1,0 +1,39 @@
+"""One kill whose victim is not the trigger, and what is known of it without any agent."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import time
+
+from doubles import memory_cgroup
+
+LIMIT_BYTES = 64 << 20
+"""Of the cgroup in which it works."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """Who died, who asked, and the clock before and after, in Unix nanoseconds."""
+
+    victim: int
+    trigger: int
+    before_ns: int
+    after_ns: int
+
+
+def kill(group: memory_cgroup.MemoryCgroup) -> Kill:
+    """A sleeper dies because a small process asks: the victim is not the trigger."""
+    sleeper = group.hog(
+        "comm=sleeper", "adj=900", "eat=40M", "say=ready", "pause", stdout=subprocess.PIPE
+    )
+    assert sleeper.stdout is not None
+    with sleeper.stdout:
+        sleeper.stdout.readline()
+    before_ns = time.time_ns()
+    trigger = group.hog("comm=asker", "eat=32M")
+    assert sleeper.wait() == -signal.SIGKILL
+    after_ns = time.time_ns()
+    assert trigger.wait() == 0
+    return Kill(sleeper.pid, trigger.pid, before_ns, after_ns)
