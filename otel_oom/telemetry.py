@@ -59,8 +59,8 @@ def process_measurements() -> Iterator[Measurement]:
 class LoopLag:
     """How late the event loop ran a timer, in seconds: the worst of about the last minute."""
 
-    _INTERVAL_S = 1.0
-    _KEPT = 60
+    _INTERVAL_S = 5.0
+    _KEPT = 12
 
     def __init__(self) -> None:
         self._late_s: list[float] = []
