@@ -37,7 +37,7 @@ def pipeline(ring: list[bytes]) -> list[tuple[bytes, bytes]]:
         logs = encoder.logs(reports, oom_ring.BOOT_TO_UNIX_NS, oom_ring.NOW_NS)
         traces = encoder.spans(spans, oom_ring.BOOT_TO_UNIX_NS)
         assert logs.items == traces.items == BATCH_KILLS
-        out.append((logs.data.SerializeToString(), traces.data.SerializeToString()))
+        out.append((logs.encoded(), traces.encoded()))
     return out
 
 

@@ -24,15 +24,19 @@ class Kill:
 
 
 def kill(group: memory_cgroup.MemoryCgroup) -> Kill:
-    """A sleeper dies because a small process asks: the victim is not the trigger."""
+    """A sleeper dies because a small process asks: the victim is not the trigger.
+
+    The asker wants little beside what the sleeper has: if the sleeper's memory were slow to come
+    back, the kernel would kill a second time.
+    """
     sleeper = group.hog(
-        "comm=sleeper", "adj=900", "eat=40M", "say=ready", "pause", stdout=subprocess.PIPE
+        "comm=sleeper", "adj=900", "eat=56M", "say=ready", "pause", stdout=subprocess.PIPE
     )
     assert sleeper.stdout is not None
     with sleeper.stdout:
         sleeper.stdout.readline()
     before_ns = time.time_ns()
-    trigger = group.hog("comm=asker", "eat=32M")
+    trigger = group.hog("comm=asker", "eat=10M")
     assert sleeper.wait() == -signal.SIGKILL
     after_ns = time.time_ns()
     assert trigger.wait() == 0

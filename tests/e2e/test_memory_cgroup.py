@@ -22,11 +22,11 @@ def test_a_process_over_the_limit_is_killed_and_counted() -> None:
 
 def test_the_victim_need_not_be_the_trigger() -> None:
     with memory_cgroup.temporary(64 * MIB) as group:
-        victim = group.hog("adj=1000", "eat=40M", "say=full", "pause", stdout=subprocess.PIPE)
+        victim = group.hog("adj=1000", "eat=56M", "say=full", "pause", stdout=subprocess.PIPE)
         assert victim.stdout is not None
         victim.stdout.readline()
 
-        trigger = group.hog("eat=32M")
+        trigger = group.hog("eat=10M")
 
         assert trigger.wait() == 0
         assert victim.wait() == -signal.SIGKILL

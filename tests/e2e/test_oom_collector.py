@@ -77,14 +77,14 @@ def check_record(
 
     assert has["process.pid"] == kill.victim
     assert has["process.executable.name"] == "sleeper"
-    assert has["process.command_args"][1:] == ["comm=sleeper", "adj=900", "eat=40M", "say=ready", "pause"]  # fmt: skip
+    assert has["process.command_args"][1:] == ["comm=sleeper", "adj=900", "eat=56M", "say=ready", "pause"]  # fmt: skip
     assert has["oom.trigger.process.pid"] == kill.trigger
     assert has["oom.trigger.process.executable.name"] == "asker"
     assert has["oom.trigger.is_victim"] is False
     assert has["oom.constraint"] == "memcg"
     assert has["oom.limit.cgroup"] == has["process.linux.cgroup"] == group.name
     assert has["oom.limit.bytes"] == group.limit_bytes()
-    assert abs(has["oom.victim.memory.anon"] - 40 * MIB) < MIB  # the kernel counts it per CPU
+    assert abs(has["oom.victim.memory.anon"] - 56 * MIB) < MIB  # the kernel counts it per CPU
     assert has["oom.victim.score_adj"] == 900
     assert has["process.exit.code"] == 128 + signal.SIGKILL
     assert has["oom.capture.mode"] == "core"

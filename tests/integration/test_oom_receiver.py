@@ -73,9 +73,9 @@ async def test_the_victim_is_not_the_trigger(tmp_path: pathlib.Path) -> None:
     """A big sleeper dies because a small process asks: two processes, told apart."""
     with memory_cgroup.temporary(64 * MIB) as group:
         async with oom_capture.running(tmp_path, within=group) as agent:
-            sleeper = group.hog("adj=1000", "eat=40M", "say=ready", "pause", stdout=subprocess.PIPE)
+            sleeper = group.hog("adj=1000", "eat=56M", "say=ready", "pause", stdout=subprocess.PIPE)
             await ready(sleeper)
-            trigger = group.hog("comm=small", "eat=40M")
+            trigger = group.hog("comm=small", "eat=10M")
             assert await died(sleeper) == -signal.SIGKILL
             assert await died(trigger) == 0
             kill = await agent.kill()
@@ -85,7 +85,7 @@ async def test_the_victim_is_not_the_trigger(tmp_path: pathlib.Path) -> None:
     assert kill["oom.trigger.process.executable.name"] == "small"
     assert kill["oom.trigger.is_victim"] is False
     assert kill["oom.trigger.cgroup"] == group.name
-    assert kill["process.command_args"][1:] == ["adj=1000", "eat=40M", "say=ready", "pause"]
+    assert kill["process.command_args"][1:] == ["adj=1000", "eat=56M", "say=ready", "pause"]
     roles = {(p["pid"], p["role"]) for p in kill["oom.processes"]}
     assert {(sleeper.pid, "victim"), (trigger.pid, "trigger"), (os.getpid(), "ancestor")} <= roles
 

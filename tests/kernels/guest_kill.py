@@ -12,9 +12,9 @@ MIB = 1 << 20
 
 def kill(group: memory_cgroup.MemoryCgroup) -> dict[str, object]:
     """A big sleeping victim and a small trigger, which lives."""
-    victim = group.hog("adj=1000", "eat=40M", "say=ready", "pause", stdout=subprocess.PIPE)
+    victim = group.hog("adj=1000", "eat=56M", "say=ready", "pause", stdout=subprocess.PIPE)
     victim.stdout.readline()
-    trigger = group.hog("eat=32M")
+    trigger = group.hog("eat=10M")
     return {
         "release": os.uname().release,
         "btf": pathlib.Path("/sys/kernel/btf/vmlinux").exists(),
