@@ -162,7 +162,12 @@ PROCESSES = _own(
     "`ancestor`, `trigger_ancestor` or `sibling`; memory is resident bytes.",
 )
 CAPTURE_MODE = _own("oom.capture.mode", "string", "`core`, `bcc`, `kmsg` or `counter`.")
-MISSING = _own("oom.missing", "string[]", "What could not be had, each `name: reason`.")
+MISSING = _own(
+    "oom.missing",
+    "string[]",
+    "What could not be had, each `name: reason`; a name may stand for several, as in "
+    "`oom.psi.*` and `oom.cgroup.memory.{slab,page_tables}`.",
+)
 MISSED_COUNT = _own(
     "oom.missed.count", "int", "Kills that only the kernel's counters tell of (`counter`)."
 )
