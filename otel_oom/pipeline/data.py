@@ -7,7 +7,6 @@ same fields; opentelemetry-proto, collector/*/v1), so an exporter encodes it onc
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData, ResourceLogs
@@ -39,28 +38,69 @@ ITEM_NAMES: dict[Signal, str] = {
 """How the collector names a signal's items in its own metrics."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
     """Some items of one signal. Whoever holds it owns it; `items` is what is accounted for.
 
     A component that changes `data` must say so in its factory (`mutates`), because several
-    pipelines may be handed the same message.
+    pipelines may be handed the same message. `content` may be the message's wire form, which is
+    parsed when `data` is first asked for, and sent as it is if it never is: of what the kills
+    of a storm cost, to parse and write them was a seventh.
     """
 
-    signal: Signal
-    data: Data
-    items: int
+    __slots__ = ("_content", "_items", "_signal")
+
+    def __init__(self, signal: Signal, content: Data | bytes, items: int) -> None:
+        self._signal = signal
+        self._content = content
+        self._items = items
 
     @classmethod
     def of(cls, data: Data) -> Batch:
         """Wrap a message, counting its items."""
         return cls(signal_of(data), data, count_items(data))
 
+    @property
+    def signal(self) -> Signal:
+        """Of what signal all of it is."""
+        return self._signal
+
+    @property
+    def items(self) -> int:
+        """Log records, spans or metric data points."""
+        return self._items
+
+    @property
+    def data(self) -> Data:
+        """The message. Who has it may change it, so the wire form that it came in is forgotten."""
+        if isinstance(self._content, bytes):
+            self._content = MESSAGES[self._signal].FromString(self._content)
+        return self._content
+
+    def encoded(self) -> bytes:
+        """The wire form of the message: as it came, if nobody has asked for the message."""
+        content = self._content
+        return content if isinstance(content, bytes) else content.SerializeToString()
+
     def copy(self) -> Batch:
         """An independent batch with the same content."""
-        data = MESSAGES[self.signal]()
-        data.MergeFrom(self.data)  # type: ignore[arg-type]  # the table keeps them the same type
-        return Batch(self.signal, data, self.items)
+        if isinstance(self._content, bytes):
+            return Batch(self._signal, self._content, self._items)
+        data = MESSAGES[self._signal]()
+        data.MergeFrom(self._content)  # type: ignore[arg-type]  # the table keeps the type
+        return Batch(self._signal, data, self._items)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all of both is the same, whatever form it is in."""
+        if not isinstance(other, Batch):
+            return NotImplemented
+        mine = (self.signal, self.items, self.data)
+        return mine == (other.signal, other.items, other.data)
+
+    __hash__ = None  # type: ignore[assignment]  # a message may change
+
+    def __repr__(self) -> str:
+        """The message and its items."""
+        return f"Batch({self._signal!r}, {self.data!r}, {self._items})"
 
 
 def signal_of(data: Data) -> Signal:

@@ -2,9 +2,13 @@
 
 A kill is three ring records (mark, delivery, exit) and gives one log record and one span. The
 records are those of one real kill, changed as in a storm: each kill is of another process with
-other numbers, in one of 16 cgroups, below the same ancestors. What the receiver reads besides,
-in /proc and in the cgroup's files, is not in it. The peer in the same run is the least that
-can be done with the same result: protobuf's C parses it and writes it once. Run by `make bench`.
+other numbers, asked for by another process, at another time, in one of 16 cgroups. As in a
+storm of one workload, ancestors and command line are the same from kill to kill, and what is
+made of them is kept. The result is the body of an export request, as an exporter sends it when
+no component before it has asked for the message; one that does pays for the parsing, about what
+the peer takes. What the receiver reads besides, in /proc and in the cgroup's files, is not in it.
+The peer in the same run is the least that can be done with the same result: protobuf's C parses
+it and writes it once. Run by `make bench`.
 """
 
 from __future__ import annotations

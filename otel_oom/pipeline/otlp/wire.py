@@ -40,7 +40,10 @@ def varint(number: int) -> bytes:
     """An integer of 64 bits, signed or not; a negative one takes ten bytes."""
     if number < 0:
         number &= _UINT64_MAX
-    inner = b""
+    if number < _PAIR:
+        return _ONE[number] if number < _MORE else _LAST[number]
+    inner = _INNER[number & _PAIR - 1]
+    number >>= _PAIR_BITS
     while number >= _PAIR:
         inner += _INNER[number & _PAIR - 1]
         number >>= _PAIR_BITS

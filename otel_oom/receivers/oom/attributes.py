@@ -7,32 +7,30 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import os
-from collections.abc import Iterator
-from typing import Any
 
 from otel_oom import semconv
-from otel_oom.bpf.events import OomMarkFlag, OomProcess
+from otel_oom.bpf.events import OomMarkFlag
 from otel_oom.pipeline.otlp import wire_values
-from otel_oom.receivers.oom import records
+from otel_oom.receivers.oom import process_tree, records
 from otel_oom.receivers.oom.context import Pressure
 from otel_oom.receivers.oom.kills import PRIMARY, Kill
 from otel_oom.receivers.oom.limit import unlimited_pages
 
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+PAGE_BYTES = process_tree.PAGE_BYTES
 UNLIMITED_PAGES = unlimited_pages(PAGE_BYTES)
 
-_AT_DELIVERY = OomMarkFlag.AT_DELIVERY
-_HAS_DECISION = OomMarkFlag.HAS_DECISION
-_HAS_MM = OomMarkFlag.HAS_MM
-_HAS_VICTIM = OomMarkFlag.HAS_VICTIM
-_PATH_CUT = OomMarkFlag.PATH_CUT
-_TRIGGER_KTHREAD = OomMarkFlag.TRIGGER_KTHREAD
-_TRIGGER_PATH_CUT = OomMarkFlag.TRIGGER_PATH_CUT
+# Plain ints: an enum's `&` takes ten times as long.
+_AT_DELIVERY = OomMarkFlag.AT_DELIVERY.value
+_HAS_DECISION = OomMarkFlag.HAS_DECISION.value
+_HAS_MM = OomMarkFlag.HAS_MM.value
+_HAS_VICTIM = OomMarkFlag.HAS_VICTIM.value
+_PATH_CUT = OomMarkFlag.PATH_CUT.value
+_TRIGGER_KTHREAD = OomMarkFlag.TRIGGER_KTHREAD.value
+_TRIGGER_PATH_CUT = OomMarkFlag.TRIGGER_PATH_CUT.value
 
 _SIGNALLED = 0x7F
 _NS_PER_S, _NS_PER_MS = 10**9, 10**6
-_MOST_KEPT = 1024
+_MOST_KEPT, _MOST_ARGUMENTS_KEPT = 1024, 64  # a command line may have 4 KiB
 _STAT_LINES = {
     semconv.CGROUP_ANON: "anon",
     semconv.CGROUP_FILE: "file",
@@ -42,18 +40,66 @@ _STAT_LINES = {
     semconv.CGROUP_PAGE_TABLES: "pagetables",
 }
 
-_NOT_READ = Pressure(reason="was not read")
-
-_PROCESS = wire_values.Encoder(
-    1, {"pid": "int", "parent_pid": "int", "name": "string", "memory": "int", "role": "string"}
+_ATTRIBUTES = wire_values.attributes(
+    6, {key: attribute.type for key, attribute in semconv.ATTRIBUTES.items()}
 )
+"""Of a `LogRecord` (opentelemetry-proto, logs/v1/logs.proto), in their wire form."""
 
-Attributes = dict[str, Any]
-"""Values as `wire_values.Encoder` takes them: those of arrays are encoded."""
+# What comes again from kill to kill, by its value.
+_PARENT_PID = _ATTRIBUTES[semconv.PROCESS_PARENT_PID]
+_EXECUTABLE = _ATTRIBUTES[semconv.PROCESS_EXECUTABLE_NAME]
+_USER_ID = _ATTRIBUTES[semconv.PROCESS_USER_ID]
+_CGROUP = _ATTRIBUTES[semconv.PROCESS_LINUX_CGROUP]
+_EXIT_CONFIRMED = _ATTRIBUTES[semconv.EXIT_CONFIRMED]
+_EXIT_CODE = _ATTRIBUTES[semconv.PROCESS_EXIT_CODE]
+_FILE = _ATTRIBUTES[semconv.VICTIM_FILE]
+_SHMEM = _ATTRIBUTES[semconv.VICTIM_SHMEM]
+_SWAP = _ATTRIBUTES[semconv.VICTIM_SWAP]
+_PAGE_TABLES = _ATTRIBUTES[semconv.VICTIM_PAGE_TABLES]
+_SCORE_ADJ = _ATTRIBUTES[semconv.VICTIM_SCORE_ADJ]
+_TRIGGER_NAME = _ATTRIBUTES[semconv.TRIGGER_NAME]
+_TRIGGER_CGROUP = _ATTRIBUTES[semconv.TRIGGER_CGROUP]
+_TRIGGER_IS_VICTIM = _ATTRIBUTES[semconv.TRIGGER_IS_VICTIM]
+_TRIGGER_IS_KERNEL = _ATTRIBUTES[semconv.TRIGGER_IS_KERNEL]
+_CONSTRAINT = _ATTRIBUTES[semconv.CONSTRAINT]
+_LIMIT_CGROUP = _ATTRIBUTES[semconv.LIMIT_CGROUP]
+_LIMIT_BYTES = _ATTRIBUTES[semconv.LIMIT_BYTES]
+_LIMIT_USAGE = _ATTRIBUTES[semconv.LIMIT_USAGE]
+_LIMIT_PEAK = _ATTRIBUTES[semconv.LIMIT_PEAK]
+_OWN_USAGE = _ATTRIBUTES[semconv.CGROUP_USAGE]
+_OWN_LIMIT = _ATTRIBUTES[semconv.CGROUP_LIMIT]
+_OWN_KILL_COUNT = _ATTRIBUTES[semconv.CGROUP_KILL_COUNT]
+_ORDER = _ATTRIBUTES[semconv.ALLOCATION_ORDER]
+_GFP = _ATTRIBUTES[semconv.ALLOCATION_GFP]
+_GROUP = _ATTRIBUTES[semconv.GROUP]
+_EPISODE_ROLE = _ATTRIBUTES[semconv.EPISODE_ROLE]
+_EPISODE_KILLS = _ATTRIBUTES[semconv.EPISODE_KILLS]
+_MODE = _ATTRIBUTES[semconv.CAPTURE_MODE]
+_MISSING = _ATTRIBUTES[semconv.MISSING]
+
+# What is each kill's own.
+_PID = _ATTRIBUTES[semconv.PROCESS_PID].of
+_VPID = _ATTRIBUTES[semconv.PROCESS_VPID].of
+_CREATION_TIME = _ATTRIBUTES[semconv.PROCESS_CREATION_TIME].of
+_ARGS = _ATTRIBUTES[semconv.PROCESS_COMMAND_ARGS].of
+_EXIT_LATENCY = _ATTRIBUTES[semconv.EXIT_LATENCY].of
+_ANON = _ATTRIBUTES[semconv.VICTIM_ANON].of
+_VIRTUAL = _ATTRIBUTES[semconv.VICTIM_VIRTUAL].of
+_TRIGGER_PID = _ATTRIBUTES[semconv.TRIGGER_PID].of
+_SCORE = _ATTRIBUTES[semconv.VICTIM_SCORE].of
+_EPISODE_ID = _ATTRIBUTES[semconv.EPISODE_ID].of
+_PROCESSES = _ATTRIBUTES[semconv.PROCESSES].of
+_UID = _ATTRIBUTES[semconv.LOG_RECORD_UID].of
+
+_NOT_READ = Pressure(reason="was not read")
 
 
 class Record:
-    """The attributes of one kill, built in the order of the tables in docs/."""
+    """The attributes of one kill, built in the order of the tables in docs/.
+
+    They are written as they are found: to gather values first and write them afterwards made
+    the whole way from the ring to OTLP a seventh longer.
+    """
 
     def __init__(
         self,
@@ -61,14 +107,15 @@ class Record:
         *,
         boot_to_unix_ns: int,
         episode_id: str,
+        uid: str,
         mode: str,
         command_args: bool = True,
     ) -> None:
-        self.values: Attributes = {}
+        self.parts: list[bytes] = []
         self._missing: list[tuple[str, str]] = []
         self._kill = kill
-        self._boot_to_unix_ns = boot_to_unix_ns
-        self._victim()
+        self._ancestors = process_tree.chain(kill.mark.raw_ancestors, process_tree.ANCESTOR)
+        self._victim(boot_to_unix_ns)
         if command_args:
             self._command_line()
         else:
@@ -81,112 +128,117 @@ class Record:
         self._decision()
         self._episode(episode_id)
         self._pressure()
-        self.values[semconv.PROCESSES] = processes(kill)
-        self.values[semconv.CAPTURE_MODE] = mode
-        if self._missing:
-            self.values[semconv.MISSING] = _reasons(tuple(self._missing))
+        self.parts += (
+            _PROCESSES(process_tree.encode(kill, self._ancestors)),
+            _MODE[mode],
+            _MISSING[_reasons(tuple(self._missing))] if self._missing else b"",
+            _UID(uid),
+        )
 
     def _lacks(self, key: str, reason: str) -> None:
         self._missing.append((key, reason))
 
-    def _victim(self) -> None:
-        mark, values = self._kill.mark, self.values
-        values[semconv.PROCESS_PID] = mark.raw.tgid
-        if not mark.has(_HAS_VICTIM):
+    def _victim(self, boot_to_unix_ns: int) -> None:
+        mark, raw, ancestors = self._kill.mark, self._kill.mark.raw, self._ancestors
+        self.parts.append(_PID(raw.tgid))
+        if not raw.flags & _HAS_VICTIM:
             self._lacks(
                 "process.*", "this kernel's hook gives a pid alone, and the victim was gone"
             )
             return
-        values[semconv.PROCESS_VPID] = mark.victim.vpid
-        if mark.ancestors:
-            values[semconv.PROCESS_PARENT_PID] = mark.ancestors[0].tgid
-        values[semconv.PROCESS_EXECUTABLE_NAME] = records.text(mark.victim.comm)
-        started_ns = mark.raw.start_boot_ns + self._boot_to_unix_ns
-        values[semconv.PROCESS_CREATION_TIME] = iso_time(started_ns)
-        values[semconv.PROCESS_USER_ID] = mark.raw.uid
-        values[semconv.PROCESS_LINUX_CGROUP] = records.path_text(mark.victim_path)
-        if mark.has(_PATH_CUT):
+        self.parts += (
+            _VPID(mark.victim.vpid),
+            _PARENT_PID[ancestors.first_pid] if ancestors.elements else b"",
+            _EXECUTABLE[records.text(mark.victim.comm)],
+            _CREATION_TIME(iso_time(raw.start_boot_ns + boot_to_unix_ns)),
+            _USER_ID[raw.uid],
+            _CGROUP[records.path_text(mark.victim_path)],
+        )
+        if raw.flags & _PATH_CUT:
             self._lacks(semconv.PROCESS_LINUX_CGROUP, "longer than 4 KiB: its root end is cut")
 
     def _command_line(self) -> None:
         kill, key = self._kill, semconv.PROCESS_COMMAND_ARGS
-        if kill.delivered and kill.delivered.args:
-            self.values[key] = wire_values.text_elements(kill.delivered.args)
+        if kill.delivered and kill.delivered.raw_args:
+            self.parts.append(_ARGS(_arguments(kill.delivered.raw_args)))
             if kill.delivered.is_cut:
                 total = kill.delivered.args_total_bytes
                 self._lacks(key, f"cut, the whole has {total} bytes")
         elif kill.context and kill.context.command_line:
-            args = records.arguments(kill.context.command_line)
-            self.values[key] = wire_values.text_elements(args)
+            self.parts.append(_ARGS(_arguments(kill.context.command_line)))
         else:
             self._lacks(key, "the victim was gone before it could be read")
 
     def _exit(self) -> None:
         exited = self._kill.exited
-        self.values[semconv.EXIT_CONFIRMED] = exited is not None
+        self.parts.append(_EXIT_CONFIRMED[exited is not None])
         if exited is None:
             self._lacks(semconv.PROCESS_EXIT_CODE, "the victim's exit was not seen in time")
             return
-        self.values[semconv.PROCESS_EXIT_CODE] = exit_code(exited.exit_code)
         latency_ns = exited.boot_ns - self._kill.mark.raw.boot_ns
-        self.values[semconv.EXIT_LATENCY] = latency_ns / 1e9
+        self.parts += _EXIT_CODE[exit_code(exited.exit_code)], _EXIT_LATENCY(latency_ns / 1e9)
 
     def _memory(self) -> None:
-        mark, values = self._kill.mark, self.values
-        if not mark.has(_HAS_MM):
+        raw = self._kill.mark.raw
+        if not raw.flags & _HAS_MM:
             self._lacks("oom.victim.memory.*", "the victim had let go of its memory")
             return
-        raw = mark.raw
-        values[semconv.VICTIM_ANON] = raw.anon_pages * PAGE_BYTES
-        values[semconv.VICTIM_FILE] = raw.file_pages * PAGE_BYTES
-        values[semconv.VICTIM_SHMEM] = raw.shmem_pages * PAGE_BYTES
-        values[semconv.VICTIM_SWAP] = raw.swap_pages * PAGE_BYTES
-        values[semconv.VICTIM_PAGE_TABLES] = raw.page_tables_bytes
-        values[semconv.VICTIM_VIRTUAL] = raw.virtual_pages * PAGE_BYTES
-        values[semconv.VICTIM_SCORE_ADJ] = raw.score_adj
-        if mark.has(_AT_DELIVERY):
+        self.parts += (
+            _ANON(raw.anon_pages * PAGE_BYTES),
+            _FILE[raw.file_pages * PAGE_BYTES],
+            _SHMEM[raw.shmem_pages * PAGE_BYTES],
+            _SWAP[raw.swap_pages * PAGE_BYTES],
+            _PAGE_TABLES[raw.page_tables_bytes],
+            _VIRTUAL(raw.virtual_pages * PAGE_BYTES),
+            _SCORE_ADJ[raw.score_adj],
+        )
+        if raw.flags & _AT_DELIVERY:
             self._lacks("oom.victim.memory.*", "as of the SIGKILL's delivery, not of the mark")
 
     def _trigger(self) -> None:
-        mark, values = self._kill.mark, self.values
-        if not mark.trigger.tgid and not mark.has(_TRIGGER_KTHREAD):
+        mark, flags = self._kill.mark, self._kill.mark.raw.flags
+        trigger, is_victim = mark.trigger, mark.trigger_is_victim
+        if not trigger.tgid and not flags & _TRIGGER_KTHREAD:
             self._lacks("oom.trigger.*", "the kernel's mark of this victim was not seen")
             return
-        values[semconv.TRIGGER_PID] = mark.trigger.tgid
-        values[semconv.TRIGGER_NAME] = records.text(mark.trigger.comm)
-        path = mark.victim_path if mark.trigger_is_victim else mark.trigger_path
-        values[semconv.TRIGGER_CGROUP] = records.path_text(path)
-        if mark.has(_TRIGGER_PATH_CUT):
+        path = mark.victim_path if is_victim else mark.trigger_path
+        self.parts += (
+            _TRIGGER_PID(trigger.tgid),
+            _TRIGGER_NAME[records.text(trigger.comm)],
+            _TRIGGER_CGROUP[records.path_text(path)],
+            _TRIGGER_IS_VICTIM[is_victim],
+            _TRIGGER_IS_KERNEL[True] if flags & _TRIGGER_KTHREAD else b"",
+        )
+        if flags & _TRIGGER_PATH_CUT:
             self._lacks(semconv.TRIGGER_CGROUP, "longer than 4 KiB: its root end is cut")
-        values[semconv.TRIGGER_IS_VICTIM] = mark.trigger_is_victim
-        if mark.has(_TRIGGER_KTHREAD):
-            values[semconv.TRIGGER_IS_KERNEL] = True
 
     def _limit(self) -> None:
-        limit, values = self._kill.limit, self.values
+        limit, owner = self._kill.limit, self._kill.limit.owner
         if limit.constraint:
-            values[semconv.CONSTRAINT] = limit.constraint
+            self.parts.append(_CONSTRAINT[limit.constraint])
         else:
             self._lacks(semconv.CONSTRAINT, limit.constraint_reason)
-        if limit.owner is None:
-            if limit.reason:
-                self._lacks("oom.limit.*", limit.reason)
-            return
-        values[semconv.LIMIT_CGROUP] = limit_path(self._kill) or "/"
-        values[semconv.LIMIT_BYTES] = limit.owner.max_pages * PAGE_BYTES
-        values[semconv.LIMIT_USAGE] = limit.owner.usage_pages * PAGE_BYTES
-        values[semconv.LIMIT_PEAK] = limit.owner.peak_pages * PAGE_BYTES
+        if owner is not None:
+            self.parts += (
+                _LIMIT_CGROUP[limit_path(self._kill) or "/"],
+                _LIMIT_BYTES[owner.max_pages * PAGE_BYTES],
+                _LIMIT_USAGE[owner.usage_pages * PAGE_BYTES],
+                _LIMIT_PEAK[owner.peak_pages * PAGE_BYTES],
+            )
+        elif limit.reason:
+            self._lacks("oom.limit.*", limit.reason)
 
     def _cgroup(self) -> None:
-        kill, values = self._kill, self.values
-        if not kill.mark.memcgs:
+        memcgs = self._kill.mark.memcgs
+        if not memcgs:
             self._lacks("oom.cgroup.*", "the kernel gave no memory cgroup")
             return
-        own = kill.mark.memcgs[0]
-        values[semconv.CGROUP_USAGE] = own.usage_pages * PAGE_BYTES
-        if own.max_pages < UNLIMITED_PAGES:
-            values[semconv.CGROUP_LIMIT] = own.max_pages * PAGE_BYTES
-        values[semconv.CGROUP_KILL_COUNT] = own.local_oom_kills
+        own, is_limited = memcgs[0], memcgs[0].max_pages < UNLIMITED_PAGES
+        self.parts += (
+            _OWN_USAGE[own.usage_pages * PAGE_BYTES],
+            _OWN_LIMIT[own.max_pages * PAGE_BYTES] if is_limited else b"",
+            _OWN_KILL_COUNT[own.local_oom_kills],
+        )
         self._cgroup_memory()
 
     def _cgroup_memory(self) -> None:
@@ -197,30 +249,34 @@ class Record:
         absent = []
         for key, name in _STAT_LINES.items():
             if name in context.memory:
-                self.values[key] = context.memory[name]
+                self.parts.append(_ATTRIBUTES[key].of(context.memory[name]))
             else:
                 absent.append(key.rpartition(".")[2])
         if absent:
             self._lacks(f"oom.cgroup.memory.{{{','.join(absent)}}}", context.memory_reason)
 
     def _decision(self) -> None:
-        kill, values = self._kill, self.values
-        if not kill.mark.has(_HAS_DECISION):
+        raw = self._kill.mark.raw
+        if not raw.flags & _HAS_DECISION:
             reason = "oom_kill_process cannot be hooked on this kernel"
             self._lacks("oom.allocation.*", reason)
             self._lacks(semconv.VICTIM_SCORE, reason)
             return
-        values[semconv.ALLOCATION_ORDER] = kill.mark.raw.decision_order
-        values[semconv.ALLOCATION_GFP] = f"{kill.mark.raw.decision_gfp:#x}"
-        if kill.role == PRIMARY:
-            values[semconv.VICTIM_SCORE] = kill.mark.raw.decision_points
+        is_chosen = self._kill.role == PRIMARY
+        self.parts += (
+            _ORDER[raw.decision_order],
+            _GFP[f"{raw.decision_gfp:#x}"],
+            _SCORE(raw.decision_points) if is_chosen else b"",
+        )
 
     def _episode(self, episode_id: str) -> None:
-        kill, values = self._kill, self.values
-        values[semconv.GROUP] = kill.episode.is_group
-        values[semconv.EPISODE_ID] = episode_id
-        values[semconv.EPISODE_ROLE] = kill.role
-        values[semconv.EPISODE_KILLS] = kill.episode.kills
+        kill = self._kill
+        self.parts += (
+            _GROUP[kill.episode.is_group],
+            _EPISODE_ID(episode_id),
+            _EPISODE_ROLE[kill.role],
+            _EPISODE_KILLS[kill.episode.kills],
+        )
 
     def _pressure(self) -> None:
         context = self._kill.context
@@ -233,9 +289,9 @@ class Record:
         if pressure.reason:
             self._lacks(name, pressure.reason)
         if pressure.some is not None:
-            self.values[some] = pressure.some
+            self.parts.append(_ATTRIBUTES[some].of(pressure.some))
         if pressure.full is not None:
-            self.values[full] = pressure.full
+            self.parts.append(_ATTRIBUTES[full].of(pressure.full))
 
 
 def limit_path(kill: Kill) -> str | None:
@@ -243,60 +299,16 @@ def limit_path(kill: Kill) -> str | None:
     owner, path = kill.limit.owner, kill.mark.victim_path
     if owner is None:
         return None
-    if kill.mark.has(_PATH_CUT):
+    if kill.mark.raw.flags & _PATH_CUT:
         above = kill.mark.memcgs[0].level - owner.level
         path = path[: len(path) - above]
     return records.path_text(path[: owner.level])
 
 
-def processes(kill: Kill) -> bytes:
-    """The tree: victim, trigger, the ancestors of both, and others under the limit."""
-    mark, parts = kill.mark, []
-    seen: set[int] = set()
-    if mark.victim.tgid:
-        above, pids = _ancestors(mark.ancestors)
-        parts = [_named(mark.victim, mark.ancestors[:1], "victim"), above]
-        seen = {mark.victim.tgid, *pids}
-    if not mark.trigger_is_victim:
-        parts += _chain((mark.trigger, *mark.trigger_ancestors), "trigger", seen)
-    for sibling in kill.context.siblings if kill.context else ():
-        if sibling.pid not in seen:
-            parts.append(_sibling(sibling.pid, sibling.parent_pid, sibling.name, sibling.memory))
-    return b"".join(parts)
-
-
-@functools.lru_cache(_MOST_KEPT)
-def _ancestors(ancestors: tuple[OomProcess, ...]) -> tuple[bytes, frozenset[int]]:
-    """The victim's ancestors, and their ids; all the kills of a storm may have the same."""
-    seen: set[int] = set()
-    return b"".join(_chain(ancestors, "ancestor", seen)), frozenset(seen)
-
-
-def _chain(chain: tuple[OomProcess, ...], role: str, seen: set[int]) -> Iterator[bytes]:
-    """A process and its ancestors, up to one that was seen; each one's parent is the next."""
-    for index, process in enumerate(chain):
-        if not process.tgid or process.tgid in seen:
-            return
-        seen.add(process.tgid)
-        yield _named(process, chain[index + 1 : index + 2], role)
-        role = "trigger_ancestor" if role == "trigger" else role
-
-
-def _named(process: OomProcess, parent: tuple[OomProcess, ...], role: str) -> bytes:
-    name, memory = records.text(process.comm), process.rss_pages * PAGE_BYTES
-    return _process(process.tgid, parent[0].tgid if parent else 0, name, memory, role)
-
-
-def _process(pid: int, parent_pid: int, name: str, memory: int, role: str) -> bytes:
-    """One process as `oom.processes` has it."""
-    values = {"pid": pid, "parent_pid": parent_pid, "name": name, "memory": memory, "role": role}
-    return wire_values.map_element(_PROCESS.encode(values))
-
-
-@functools.lru_cache(_MOST_KEPT)
-def _sibling(pid: int, parent_pid: int, name: str, memory: int) -> bytes:
-    """One of those that the kills of a storm have in common."""
-    return _process(pid, parent_pid, name, memory, "sibling")
+@functools.lru_cache(_MOST_ARGUMENTS_KEPT)
+def _arguments(raw: bytes) -> bytes:
+    """A command line's arguments; the replicas of one workload have the same."""
+    return wire_values.text_elements(records.arguments(raw))
 
 
 @functools.lru_cache(_MOST_KEPT)

@@ -27,7 +27,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status, TracesData
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import semconv
 from otel_oom.pipeline import data, otlp
@@ -56,7 +56,13 @@ class Missed:
     kill_count: int | None = None
 
 
-_TYPES = {key: attribute.type for key, attribute in semconv.ATTRIBUTES.items()}
+_SPAN_ATTRIBUTES = wire_values.attributes(
+    9, {key: attribute.type for key, attribute in semconv.ATTRIBUTES.items()}
+)
+
+
+_ITEM = wire.tag(2, wire.LENGTH)
+"""Before a log record or a span in what is around it."""
 
 
 class _Log:
@@ -64,8 +70,7 @@ class _Log:
 
     TIME, OBSERVED_TIME = wire.tag(1, wire.EIGHT_BYTES), wire.tag(11, wire.EIGHT_BYTES)
     SEVERITY = wire.integer(2, SeverityNumber.SEVERITY_NUMBER_ERROR) + wire.text(3, "ERROR")
-    BODY = 5
-    ATTRIBUTES = wire_values.Encoder(6, _TYPES)
+    BODY = wire_values.before_text(5)
     TRACE_ID = wire.tag(9, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
     SPAN_ID = wire.tag(10, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
     EVENT_NAME = wire.text(12, semconv.EVENT_OOM_KILL)
@@ -76,10 +81,17 @@ class _Span:
 
     TRACE_ID = wire.tag(1, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
     SPAN_ID = wire.tag(2, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
-    NAME = wire.text(5, semconv.SPAN_OOM_KILL)
-    KIND = wire.integer(6, Span.SpanKind.SPAN_KIND_INTERNAL)
+    NAME_AND_KIND = wire.text(5, semconv.SPAN_OOM_KILL) + wire.integer(
+        6, Span.SpanKind.SPAN_KIND_INTERNAL
+    )
     START, END = wire.tag(7, wire.EIGHT_BYTES), wire.tag(8, wire.EIGHT_BYTES)
-    ATTRIBUTES = wire_values.Encoder(9, _TYPES)
+    PID = _SPAN_ATTRIBUTES[semconv.PROCESS_PID].of
+    EXECUTABLE = _SPAN_ATTRIBUTES[semconv.PROCESS_EXECUTABLE_NAME]
+    CGROUP = _SPAN_ATTRIBUTES[semconv.PROCESS_LINUX_CGROUP]
+    EPISODE_ID = _SPAN_ATTRIBUTES[semconv.EPISODE_ID].of
+    EPISODE_ROLE = _SPAN_ATTRIBUTES[semconv.EPISODE_ROLE]
+    MODE = _SPAN_ATTRIBUTES[semconv.CAPTURE_MODE]
+    CONSTRAINT = _SPAN_ATTRIBUTES[semconv.CONSTRAINT]
     NO_EXIT = wire.message(
         15,
         wire.text(2, "the victim did not exit within settle_exit")
@@ -102,11 +114,12 @@ _MARKED, _DELIVERED, _EXITED = map(_SpanEvent, (event.name for event in semconv.
 class Encoder:
     """Makes OTLP of kills. `mode` is the capture mode that stands on every record.
 
-    Kills come by the hundred, so they are written in the wire form, and parsed as one message.
+    Kills come by the hundred, so they are written in the wire form, and parsed only if asked for.
     """
 
     def __init__(self, *, boot_id: str, version: str, mode: str, command_args: bool = True) -> None:
         self._boot_id = boot_id
+        self._kept_ids = functools.lru_cache(_MOST_KEPT)(self._make_ids)
         self._command_args = command_args
         self._mode = mode
         self._scope = InstrumentationScope(name=semconv.SCOPE_OOM, version=version)
@@ -116,19 +129,20 @@ class Encoder:
     def logs(self, kills: Sequence[Kill], boot_to_unix_ns: int, now_ns: int) -> data.Batch:
         """One log record a kill; one resource a victim's cgroup, for those who enrich it."""
         encoded = self._by_cgroup(kills, lambda kill: self._log(kill, boot_to_unix_ns, now_ns))
-        return data.Batch(data.Signal.LOGS, LogsData.FromString(encoded), len(kills))
+        return data.Batch(data.Signal.LOGS, encoded, len(kills))
 
     def spans(self, kills: Sequence[Kill], boot_to_unix_ns: int) -> data.Batch:
         """One span a kill, from the mark to the exit; status ERROR if it is not dead yet."""
         encoded = self._by_cgroup(kills, lambda kill: self._span(kill, boot_to_unix_ns))
-        return data.Batch(data.Signal.TRACES, TracesData.FromString(encoded), len(kills))
+        return data.Batch(data.Signal.TRACES, encoded, len(kills))
 
     def _by_cgroup(self, kills: Iterable[Kill], encode: Callable[[Kill], bytes]) -> bytes:
         """`LogsData` or `TracesData`: they, and what is in them, have the same field numbers."""
         scopes: dict[tuple[str, ...], list[bytes]] = {}
         for kill in kills:
             items = scopes.setdefault(kill.mark.victim_path, [])
-            items.append(wire.message(2, encode(kill)))
+            encoded = encode(kill)
+            items += _ITEM, wire.varint(len(encoded)), encoded
         return b"".join(map(self._resource, scopes.values()))
 
     def _resource(self, items: list[bytes]) -> bytes:
@@ -137,21 +151,23 @@ class Encoder:
 
     def _log(self, kill: Kill, boot_to_unix_ns: int, now_ns: int) -> bytes:
         """The `LogRecord` of one kill."""
-        trace_id, span_id = self._ids(kill)
-        values = attributes.Record(
+        trace_id, span_id, episode_id = self._ids(kill)
+        text = body(kill).encode()
+        record = attributes.Record(
             kill,
             boot_to_unix_ns=boot_to_unix_ns,
-            episode_id=trace_id.hex(),
+            episode_id=episode_id,
+            uid=episode_id + span_id.hex(),
             mode=self._mode,
             command_args=self._command_args,
-        ).values
-        values[semconv.LOG_RECORD_UID] = trace_id.hex() + span_id.hex()
-        parts = (
+        )
+        parts = [
             _Log.TIME,
             wire.eight_bytes(kill.mark.raw.boot_ns + boot_to_unix_ns),
             _Log.SEVERITY,
-            wire.message(_Log.BODY, wire_values.text_value(body(kill))),
-            _Log.ATTRIBUTES.encode(values),
+            _Log.BODY[len(text)],
+            text,
+            *record.parts,
             _Log.TRACE_ID,
             trace_id,
             _Log.SPAN_ID,
@@ -159,35 +175,32 @@ class Encoder:
             _Log.OBSERVED_TIME,
             wire.eight_bytes(now_ns),
             _Log.EVENT_NAME,
-        )
+        ]
         return b"".join(parts)
 
     def _span(self, kill: Kill, boot_to_unix_ns: int) -> bytes:
         """The `Span` of one kill."""
-        trace_id, span_id = self._ids(kill)
-        marked_ns = end_ns = kill.mark.raw.boot_ns
-        events: list[bytes] = []
-        for event, record in (
-            (_MARKED, kill.mark.raw),
-            (_DELIVERED, kill.delivered),
-            (_EXITED, kill.exited),
-        ):
+        trace_id, span_id, episode_id = self._ids(kill)
+        end_ns = start_ns = kill.mark.raw.boot_ns
+        start = end = wire.eight_bytes(start_ns + boot_to_unix_ns)
+        events = [_MARKED.start, start, _MARKED.end]
+        for event, record in (_DELIVERED, kill.delivered), (_EXITED, kill.exited):
             if record is not None:
-                end_ns = max(end_ns, record.boot_ns)
                 at = wire.eight_bytes(record.boot_ns + boot_to_unix_ns)
                 events += event.start, at, event.end
+                if record.boot_ns > end_ns:
+                    end_ns, end = record.boot_ns, at
         parts = (
             _Span.TRACE_ID,
             trace_id,
             _Span.SPAN_ID,
             span_id,
-            _Span.NAME,
-            _Span.KIND,
+            _Span.NAME_AND_KIND,
             _Span.START,
-            wire.eight_bytes(marked_ns + boot_to_unix_ns),
+            start,
             _Span.END,
-            wire.eight_bytes(end_ns + boot_to_unix_ns),
-            _Span.ATTRIBUTES.encode(self._span_attributes(kill, trace_id.hex())),
+            end,
+            *self._span_attributes(kill, episode_id),
             *events,
             b"" if kill.exited else _Span.NO_EXIT,
         )
@@ -238,7 +251,7 @@ class Encoder:
             values[semconv.PROCESS_LINUX_CGROUP] = missed.cgroup
         if missed.kill_count is not None:
             values[semconv.CGROUP_KILL_COUNT] = missed.kill_count
-        uid = _digest(16, self._boot_id, missed.cgroup or "", missed.reason, str(now_ns))
+        uid = _digest(16, f"{self._boot_id}\0{missed.cgroup or ''}\0{missed.reason}\0{now_ns}")
         values[semconv.LOG_RECORD_UID] = uid.hex()
         return LogRecord(
             observed_time_unix_nano=now_ns,
@@ -253,25 +266,27 @@ class Encoder:
             attributes=otlp.key_values(values),
         )
 
-    def _span_attributes(self, kill: Kill, episode_id: str) -> dict[str, otlp.Value]:
-        found: dict[str, otlp.Value] = {
-            semconv.PROCESS_PID: kill.mark.raw.tgid,
-            semconv.PROCESS_EXECUTABLE_NAME: records.text(kill.mark.victim.comm),
-            semconv.PROCESS_LINUX_CGROUP: records.path_text(kill.mark.victim_path),
-            semconv.EPISODE_ID: episode_id,
-            semconv.EPISODE_ROLE: kill.role,
-            semconv.CAPTURE_MODE: self._mode,
-        }
-        if kill.limit.constraint:
-            found[semconv.CONSTRAINT] = kill.limit.constraint
-        return found
-
-    def _ids(self, kill: Kill) -> tuple[bytes, bytes]:
-        """Trace id of the episode, span id of the kill."""
+    def _span_attributes(self, kill: Kill, episode_id: str) -> tuple[bytes, ...]:
+        mark, constraint = kill.mark, kill.limit.constraint
         return (
-            _digest(_TRACE_ID_BYTES, self._boot_id, kill.episode.first_boot_ns),
-            _digest(_SPAN_ID_BYTES, self._boot_id, *kill.mark.identity),
+            _Span.PID(mark.raw.tgid),
+            _Span.EXECUTABLE[records.text(mark.victim.comm)],
+            _Span.CGROUP[records.path_text(mark.victim_path)],
+            _Span.EPISODE_ID(episode_id),
+            _Span.EPISODE_ROLE[kill.role],
+            _Span.MODE[self._mode],
+            _Span.CONSTRAINT[constraint] if constraint else b"",
         )
+
+    def _ids(self, kill: Kill) -> tuple[bytes, bytes, str]:
+        """Trace id of the episode, span id of the kill; the trace id in hexadecimal too."""
+        return self._kept_ids(kill.episode.first_boot_ns, kill.mark.identity)
+
+    def _make_ids(self, first_boot_ns: int, identity: records.Identity) -> tuple[bytes, bytes, str]:
+        tgid, start_boot_ns = identity
+        trace_id = _digest(_TRACE_ID_BYTES, f"{self._boot_id}\0{first_boot_ns}")
+        span_id = _digest(_SPAN_ID_BYTES, f"{self._boot_id}\0{tgid}\0{start_boot_ns}")
+        return trace_id, span_id, trace_id.hex()
 
     def _scope_logs(self, resource: ResourceLogs) -> ScopeLogs:
         scope = resource.scope_logs.add(schema_url=semconv.SCHEMA_URL)
@@ -284,23 +299,27 @@ def body(kill: Kill) -> str:
     mark, verb = kill.mark, "killed"
     if kill.role == ALREADY_DYING:
         verb = "let die (it was dying already)"
-    name, raw = records.text(mark.victim.comm), mark.raw
-    line = (
+    name, raw = _name(mark.victim.comm), mark.raw
+    return (
         f"OOM: {verb} {name} (pid {raw.tgid}) {_short_of(kill)}; it had "
-        f"anon {_mib(raw.anon_pages)}, file {_mib(raw.file_pages)}, "
-        f"shmem {_mib(raw.shmem_pages)}; {_asked(kill)}"
+        f"anon {_mib(raw.anon_pages)}, file {_kept_mib(raw.file_pages)}, "
+        f"shmem {_kept_mib(raw.shmem_pages)}; {_asked(kill)}"
     )
-    return line if line.isprintable() else line.translate(_NAMES)
 
 
 def _mib(pages: int) -> str:
     return f"{pages * attributes.PAGE_BYTES / _MIB:.1f} MiB"
 
 
+_kept_mib = functools.lru_cache(_MOST_KEPT)(_mib)
+"""For what comes again from kill to kill."""
+
+
 def _short_of(kill: Kill) -> str:
     owner = kill.limit.owner
     if owner is not None:
-        return f"at the limit {_mib(owner.max_pages)} of {attributes.limit_path(kill)}"
+        path = _printable(attributes.limit_path(kill) or "")
+        return f"at the limit {_kept_mib(owner.max_pages)} of {path}"
     what = {"none": "because the host was short of memory", "": "for want of memory"}
     return what.get(kill.limit.constraint, f"for want of memory ({kill.limit.constraint})")
 
@@ -310,10 +329,19 @@ def _asked(kill: Kill) -> str:
         return "it had asked for more itself"
     if not kill.mark.trigger.tgid:
         return "who asked for more is not known"
-    name = records.text(kill.mark.trigger.comm)
+    name = _name(kill.mark.trigger.comm)
     return f"{name} (pid {kill.mark.trigger.tgid}) had asked for more"
 
 
 @functools.lru_cache(_MOST_KEPT)
-def _digest(size: int, *parts: str | int) -> bytes:
-    return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=size).digest()
+def _name(comm: bytes) -> str:
+    return _printable(records.text(comm))
+
+
+@functools.lru_cache(_MOST_KEPT)
+def _printable(text: str) -> str:
+    return text if text.isprintable() else text.translate(_NAMES)
+
+
+def _digest(size: int, text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=size).digest()

@@ -25,12 +25,12 @@ _MOST_EARLY = 1024
 _GROUP_QUIET_S = 0.02
 """A group's records wait until no member was marked for so long, to tell how many it was."""
 
-_AT_DELIVERY = OomMarkFlag.AT_DELIVERY
-_HAS_VICTIM = OomMarkFlag.HAS_VICTIM
-_KILLED = OomMarkFlag.KILLED
-_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN
+_AT_DELIVERY = OomMarkFlag.AT_DELIVERY.value
+_HAS_VICTIM = OomMarkFlag.HAS_VICTIM.value
+_KILLED = OomMarkFlag.KILLED.value
+_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN.value
 _GROUP = OomMemcgFlag.GROUP.value
-"""A plain int: an enum's `&` would take longer than all the rest that is done to a mark."""
+"""Plain ints: an enum's `&` would take longer than all the rest that is done to a mark."""
 
 _marked = operator.attrgetter("mark.raw.boot_ns")
 
@@ -137,11 +137,12 @@ class Assembler:
         return min(due, default=None)
 
     def _take_mark(self, mark: Mark, now_s: float) -> None:
-        if not mark.has(_HAS_VICTIM):
+        flags = mark.raw.flags
+        if not flags & _HAS_VICTIM:
             self._by_pid.pop(mark.raw.pid, None)  # the oldest come first
             self._by_pid[mark.raw.pid] = (mark, now_s)
             return
-        if mark.has(_AT_DELIVERY):
+        if flags & _AT_DELIVERY:
             mark = self._join(mark)
         if mark.identity not in self._open:
             self._enter(mark, now_s)
@@ -174,6 +175,8 @@ class Assembler:
         raw = late.raw._replace(
             boot_ns=early.raw.boot_ns,
             trigger=early.raw.trigger,
+            trigger_ancestors=early.raw.trigger_ancestors,
+            trigger_ancestor=early.raw.trigger_ancestor,
             trigger_tid=early.raw.trigger_tid,
             flags=late.raw.flags | early.raw.flags,
             decision=early.raw.decision,
@@ -184,12 +187,7 @@ class Assembler:
             decision_order=early.raw.decision_order,
             decision_gfp=early.raw.decision_gfp,
         )
-        return late._replace(
-            raw=raw,
-            trigger=early.trigger,
-            trigger_ancestors=early.trigger_ancestors,
-            trigger_path=early.trigger_path,
-        )
+        return late._replace(raw=raw, trigger=early.trigger, trigger_path=early.trigger_path)
 
     def _episode_of(self, mark: Mark, limit: Limit) -> Episode:
         group = group_memcg(mark, limit)
@@ -203,8 +201,7 @@ class Assembler:
         return self._episode
 
     def _role(self, mark: Mark, episode: Episode) -> str:
-        known_alive = not mark.has(_KILLED) and mark.has(_KILLED_KNOWN)
-        if known_alive:
+        if mark.raw.flags & (_KILLED | _KILLED_KNOWN) == _KILLED_KNOWN:
             self.tally.already_dying += 1
             return ALREADY_DYING
         episode.kills += 1
@@ -273,11 +270,11 @@ def group_memcg(mark: Mark, limit: Limit) -> OomMemcg | None:
     It is the highest that has the flag, up to the limit's owner (mm/memcontrol.c,
     mem_cgroup_get_oom_group).
     """
-    highest = None
+    highest, owner_id = None, limit.owner.id if limit.owner is not None else None
     for memcg in mark.memcgs:
         if memcg.flags & _GROUP and memcg.level:
             highest = memcg
-        if limit.owner is not None and memcg.id == limit.owner.id:
+        if memcg.id == owner_id:
             break
     return highest
 

@@ -11,8 +11,8 @@ Otherwise it is not known, and we say so.
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
+from typing import NamedTuple
 
 from otel_oom.bpf.events import OomMarkFlag, OomMemcg, OomMemcgFlag
 from otel_oom.receivers.oom.records import Mark
@@ -20,11 +20,15 @@ from otel_oom.receivers.oom.records import Mark
 CONSTRAINTS = ("none", "cpuset", "memory_policy", "memcg")
 """The kernel's enum oom_constraint, by value (include/linux/oom.h)."""
 
+_HAS_DECISION = OomMarkFlag.HAS_DECISION.value
+_PATHS_CUT = (OomMarkFlag.PATH_CUT | OomMarkFlag.TRIGGER_PATH_CUT).value
+_LOCKED = OomMemcgFlag.LOCKED.value
+"""Plain ints: an enum's `&` and attributes were half of what a verdict takes."""
+
 _NO_HOOK = "oom_kill_process cannot be hooked on this kernel"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """The verdict. `owner` is None for the host and for unknown; `reason` says why unknown."""
 
     constraint: str = ""
@@ -39,11 +43,11 @@ def find(mark: Mark, *, unlimited_pages: int, memory_nodes: int) -> Limit:
     `unlimited_pages` is what page_counter.max holds without a limit, `memory_nodes` the number
     of NUMA nodes with memory: with one, neither a cpuset nor a policy can be short alone.
     """
-    if mark.has(OomMarkFlag.HAS_DECISION):
+    if mark.raw.flags & _HAS_DECISION:
         return _decided(mark)
     if not mark.memcgs:
         return Limit(reason="the kernel gave no memory cgroup", constraint_reason=_NO_HOOK)
-    locked = [memcg for memcg in mark.memcgs if memcg.flags & OomMemcgFlag.LOCKED]
+    locked = [memcg for memcg in mark.memcgs if memcg.flags & _LOCKED]
     if locked and _trigger_is_under(mark, locked[-1]):
         return Limit("memcg", locked[-1])
     if all(memcg.max_pages >= unlimited_pages for memcg in mark.memcgs):
@@ -70,7 +74,7 @@ def memory_nodes(root: pathlib.Path = pathlib.Path("/")) -> int:
 def _trigger_is_under(mark: Mark, memcg: OomMemcg) -> bool:
     if mark.trigger_is_victim:
         return True
-    if mark.has(OomMarkFlag.PATH_CUT) or mark.has(OomMarkFlag.TRIGGER_PATH_CUT):
+    if mark.raw.flags & _PATHS_CUT:
         return False  # their roots' ends are missing
     return mark.trigger_path[: memcg.level] == mark.victim_path[: memcg.level]
 

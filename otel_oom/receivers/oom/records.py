@@ -15,13 +15,21 @@ from otel_oom import errors
 from otel_oom.bpf import events
 from otel_oom.bpf.events import OomMark, OomMarkFlag, OomMemcg, OomProcess
 
-_KIND_OFFSET, _ = events.OomHeaderLayout.OFFSETS["kind"]
+_KIND = slice(
+    events.OomHeaderLayout.OFFSETS["kind"][0], sum(events.OomHeaderLayout.OFFSETS["kind"])
+)
 _HEADER_BYTES = events.OomHeaderLayout.SIZE_BYTES
 _MARK = events.OomMarkLayout.FORMAT
 _DELIVERED = events.OomDeliveredLayout.FORMAT
 _EXITED = events.OomExitedLayout.FORMAT
 _PROCESS = events.OomProcessLayout.FORMAT
 _MEMCG = events.OomMemcgLayout.FORMAT
+
+# As a named tuple's own constructor and `_make` do, which are not in C; a struct has always
+# as many fields as its tuple. It makes decoding a tenth faster.
+_new = tuple.__new__
+_new_process = functools.partial(_new, OomProcess)
+_new_memcg = functools.partial(_new, OomMemcg)
 
 _MOST_KEPT = 256
 """Kills come in storms: of one cgroup, below the same ancestors, under the same limit."""
@@ -37,11 +45,29 @@ class Mark(NamedTuple):
     identity: Identity
     victim: OomProcess
     trigger: OomProcess
-    ancestors: tuple[OomProcess, ...]
-    trigger_ancestors: tuple[OomProcess, ...]
     memcgs: tuple[OomMemcg, ...]
     victim_path: tuple[str, ...]
     trigger_path: tuple[str, ...]
+
+    @property
+    def ancestors(self) -> tuple[OomProcess, ...]:
+        """The victim's, its parent first."""
+        return processes(self.raw_ancestors)
+
+    @property
+    def trigger_ancestors(self) -> tuple[OomProcess, ...]:
+        """The trigger's, its parent first."""
+        return processes(self.raw_trigger_ancestors)
+
+    @property
+    def raw_ancestors(self) -> bytes:
+        """The victim's, as they came: they differ little from kill to kill."""
+        return self.raw.ancestor[: self.raw.ancestors * _PROCESS.size]
+
+    @property
+    def raw_trigger_ancestors(self) -> bytes:
+        """The trigger's, as they came."""
+        return self.raw.trigger_ancestor[: self.raw.trigger_ancestors * _PROCESS.size]
 
     @property
     def trigger_is_victim(self) -> bool:
@@ -54,13 +80,18 @@ class Mark(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """SIGKILL reached a victim. `args` is its command line, cut if `args_total` is larger."""
+    """SIGKILL reached a victim. `raw_args` is its command line, or the start of one `is_cut`."""
 
     identity: Identity
     boot_ns: int
-    args: tuple[str, ...]
+    raw_args: bytes
     args_total_bytes: int
     is_cut: bool
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The command line's arguments."""
+        return arguments(self.raw_args)
 
 
 class Exited(NamedTuple):
@@ -78,9 +109,9 @@ def decode(record: bytes) -> Record:
     """One ring record; `BadRecord` if no program of ours can have written it."""
     if len(record) < _HEADER_BYTES:
         raise errors.BadRecord(f"a ring record of {len(record)} bytes has no room for its header")
-    kind = int.from_bytes(record[_KIND_OFFSET : _KIND_OFFSET + 4], "little")
-    decoder = _DECODERS.get(kind)
+    decoder = _DECODERS.get(record[_KIND])
     if decoder is None:
+        kind = int.from_bytes(record[_KIND], "little")
         raise errors.BadRecord(f"a ring record is of the unknown kind {kind}")
     return decoder(record)
 
@@ -98,23 +129,24 @@ def path_text(names: tuple[str, ...]) -> str:
 
 def _mark(record: bytes) -> Mark:
     _need(record, _MARK.size)
-    raw = OomMark._make(_MARK.unpack_from(record))
+    raw = _new(OomMark, _MARK.unpack_from(record))
     tail = record[_MARK.size :]
     if raw.paths_len != len(tail) or raw.victim_path_len > raw.paths_len:
         raise errors.BadRecord(
             f"a mark says {raw.victim_path_len} of {raw.paths_len} bytes of paths "
             f"and has {len(tail)}"
         )
-    return Mark(
-        raw,
-        (raw.tgid, raw.start_boot_ns),
-        OomProcess._make(_PROCESS.unpack(raw.victim)),
-        OomProcess._make(_PROCESS.unpack(raw.trigger)),
-        _processes(raw.ancestor[: raw.ancestors * _PROCESS.size]),
-        _processes(raw.trigger_ancestor[: raw.trigger_ancestors * _PROCESS.size]),
-        tuple(map(OomMemcg._make, _MEMCG.iter_unpack(raw.memcg[: raw.memcgs * _MEMCG.size]))),
-        _path(tail[: raw.victim_path_len]),
-        _path(tail[raw.victim_path_len :]),
+    return _new(
+        Mark,
+        (
+            raw,
+            (raw.tgid, raw.start_boot_ns),
+            _new(OomProcess, _PROCESS.unpack(raw.victim)),
+            _new(OomProcess, _PROCESS.unpack(raw.trigger)),
+            tuple(map(_new_memcg, _MEMCG.iter_unpack(raw.memcg[: raw.memcgs * _MEMCG.size]))),
+            _path(tail[: raw.victim_path_len]),
+            _path(tail[raw.victim_path_len :]),
+        ),
     )
 
 
@@ -124,21 +156,24 @@ def _delivered(record: bytes) -> Delivered:
     tail = record[_DELIVERED.size :]
     if args_bytes != len(tail):
         raise errors.BadRecord(f"a command line of {args_bytes} bytes has {len(tail)}")
-    args, is_cut = arguments(tail), total_bytes > args_bytes
-    return Delivered((tgid, start_boot_ns), boot_ns, args, total_bytes, is_cut)
+    is_cut = total_bytes > args_bytes
+    return _new(Delivered, ((tgid, start_boot_ns), boot_ns, tail, total_bytes, is_cut))
 
 
 def _exited(record: bytes) -> Exited:
     if len(record) != _EXITED.size:
         raise errors.BadRecord(f"an exit has {_EXITED.size} bytes, this one {len(record)}")
     boot_ns, start_boot_ns, _, tgid, exit_code, _ = _EXITED.unpack(record)
-    return Exited((tgid, start_boot_ns), boot_ns, exit_code)
+    return _new(Exited, ((tgid, start_boot_ns), boot_ns, exit_code))
 
 
-_DECODERS: dict[int, Callable[[bytes], Record]] = {
-    events.OomKind.MARK: _mark,
-    events.OomKind.DELIVERED: _delivered,
-    events.OomKind.EXITED: _exited,
+_DECODERS: dict[bytes, Callable[[bytes], Record]] = {
+    kind.to_bytes(4, "little"): decoder
+    for kind, decoder in (
+        (events.OomKind.MARK, _mark),
+        (events.OomKind.DELIVERED, _delivered),
+        (events.OomKind.EXITED, _exited),
+    )
 }
 
 
@@ -146,8 +181,7 @@ def arguments(raw: bytes) -> tuple[str, ...]:
     """A command line as /proc/PID/cmdline has it: NUL after each argument."""
     if not raw:
         return ()
-    parts = raw.rstrip(b"\0").split(b"\0")
-    return tuple([part.decode("utf-8", "backslashreplace") for part in parts])
+    return tuple(raw.rstrip(b"\0").decode("utf-8", "backslashreplace").split("\0"))
 
 
 def _need(record: bytes, size: int) -> None:
@@ -155,9 +189,9 @@ def _need(record: bytes, size: int) -> None:
         raise errors.BadRecord(f"a ring record of {len(record)} bytes is cut; it needs {size}")
 
 
-@functools.lru_cache(_MOST_KEPT)
-def _processes(raw: bytes) -> tuple[OomProcess, ...]:
-    return tuple(map(OomProcess._make, _PROCESS.iter_unpack(raw)))
+def processes(raw: bytes) -> tuple[OomProcess, ...]:
+    """Processes as they stand in a mark, one after the other."""
+    return tuple(map(_new_process, _PROCESS.iter_unpack(raw)))
 
 
 @functools.lru_cache(_MOST_KEPT)
