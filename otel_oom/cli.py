@@ -6,6 +6,7 @@ Modules are imported by the command that needs them, so that `--help` and `--ver
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -53,9 +54,15 @@ def main() -> None:
 def run(sources: tuple[str, ...], sets: tuple[str, ...], *, quiet: bool) -> NoReturn:
     """Run the agent until it is stopped by Ctrl-C or SIGTERM; SIGHUP reads the config again."""
     from otel_oom.service import config as configs  # noqa: PLC0415
+    from otel_oom.service import handover, registry  # noqa: PLC0415
+
+    known = registry.Registry()
+    load = functools.partial(configs.load, sources, sets, os.environ, known)
+    if handover.is_wanted():
+        sys.exit(handover.give(load, known, quiet=quiet))
     from otel_oom.service import run as service  # noqa: PLC0415
 
-    sys.exit(service.run(lambda: configs.load(sources, sets, os.environ), quiet=quiet))
+    sys.exit(service.run(load, quiet=quiet))
 
 
 @main.command()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import ctypes
-import ctypes.util
 import functools
 import os
 from typing import Any

@@ -7,8 +7,8 @@ program that is not chosen is not loaded, so what a kernel refuses need not be i
 from __future__ import annotations
 
 import ctypes
-import importlib.resources
 import mmap
+import pathlib
 import re
 from collections.abc import Collection
 
@@ -126,7 +126,7 @@ class Object:
 
 
 def _image(name: str) -> bytes:
-    path = importlib.resources.files("otel_oom.bpf") / "objects" / f"{name}.bpf.o"
+    path = pathlib.Path(__file__).parent / "objects" / f"{name}.bpf.o"
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -50,9 +50,9 @@ class MappedRing:
         self.fd = fd
         self._mask = size_bytes - 1
         self._consumer_map = mmap.mmap(fd, page)
-        # Read-only for us: the producer's position, then the data twice in a row, so that a
-        # record that wraps is contiguous all the same.
-        self._producer_map = mmap.mmap(fd, page + 2 * size_bytes, prot=mmap.PROT_READ, offset=page)
+        # Read-only for us: the producer's position, then the data. The kernel offers the data
+        # twice in a row; mapped twice, every page of it would count twice as resident.
+        self._producer_map = mmap.mmap(fd, page + size_bytes, prot=mmap.PROT_READ, offset=page)
         self._consumer = memoryview(self._consumer_map).cast("Q")
         self._pages = memoryview(self._producer_map)
         self._producer = self._pages[:page].cast("Q")
@@ -71,7 +71,10 @@ class MappedRing:
             length = word & _LENGTH
             if not word & _DISCARD:
                 start += _HEADER_BYTES
-                records.append(bytes(data[start : start + length]))
+                record = bytes(data[start : start + length])
+                if len(record) < length:
+                    record += bytes(data[: length - len(record)])  # it wraps
+                records.append(record)
             at += _HEADER_BYTES + (length + 7 & ~7)
             self._consumer[0] = at
         return records

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 
 from otel_oom import errors
@@ -101,6 +100,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that a misspelt one most likely means, or nothing."""
     if not word or len(word) > _MAX_WORD_CHARS:
         return ""
+    import difflib  # noqa: PLC0415  # the running agent never needs it
+
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
 
 

@@ -6,7 +6,6 @@ component's section becomes its own `Config`, and the pipelines are checked agai
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -16,7 +15,14 @@ from otel_oom.config import expand, limits, merge, problems, render, tree
 from otel_oom.config import load as loading
 from otel_oom.pipeline.component import Kind
 from otel_oom.service import reader, registry
-from otel_oom.service.settings import Components, Configured, Pipeline, PipelineId, Service
+from otel_oom.service.settings import (
+    AgentConfig,
+    Components,
+    Configured,
+    Pipeline,
+    PipelineId,
+    Service,
+)
 
 __all__ = [
     "AgentConfig",
@@ -31,23 +37,6 @@ __all__ = [
 
 DEFAULT = "default.yaml"
 """The source that is shipped with the agent, named so by its positions."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class AgentConfig:
-    """What the agent runs; every reference in `service` has its component."""
-
-    receivers: Components
-    processors: Components
-    exporters: Components
-    extensions: Components
-    service: Service
-    warnings: tuple[problems.Problem, ...] = dataclasses.field(default=(), compare=False)
-
-    def components(self, kind: Kind) -> Components:
-        """The section of a kind."""
-        section: Components = getattr(self, kind)
-        return section
 
 
 def load(

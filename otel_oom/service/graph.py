@@ -21,7 +21,7 @@ from otel_oom.pipeline.component import State, Status
 from otel_oom.pipeline.consumer import Consumer, FanOut
 from otel_oom.pipeline.data import Batch, Signal
 from otel_oom.service import board as boards
-from otel_oom.service import config as configs
+from otel_oom.service.settings import AgentConfig, Pipeline
 
 _LOG = logging.getLogger(__name__)
 _GRACE_S = 1.0
@@ -157,9 +157,7 @@ class Graph:
             self._board.report(node.key, Status(State.STOPPED))
 
 
-def build(
-    config: configs.AgentConfig, ledger: accounting.Ledger, board: boards.StatusBoard
-) -> Graph:
+def build(config: AgentConfig, ledger: accounting.Ledger, board: boards.StatusBoard) -> Graph:
     """Make and link the components; nothing starts."""
     builder = _Builder(config, ledger, board)
     return Graph(builder.stages(), board, config.service.shutdown_timeout)
@@ -169,7 +167,7 @@ class _Builder:
     """Walks the pipelines from their ends to their beginnings."""
 
     def __init__(
-        self, config: configs.AgentConfig, ledger: accounting.Ledger, board: boards.StatusBoard
+        self, config: AgentConfig, ledger: accounting.Ledger, board: boards.StatusBoard
     ) -> None:
         self._config = config
         self._ledger = ledger
@@ -191,7 +189,7 @@ class _Builder:
         extensions = [self._extension(id_) for id_ in self._config.service.extensions]
         return [extensions, list(self._exporters.values()), *processors, receivers]
 
-    def _pipeline(self, name: str, pipeline: configs.Pipeline) -> Branch:
+    def _pipeline(self, name: str, pipeline: Pipeline) -> Branch:
         """Make a pipeline's exporters and processors; return where it begins."""
         branches = [self._exporter(id_) for id_ in pipeline.exporters]
         mutates = any(changes for _, changes in branches)

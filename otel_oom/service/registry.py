@@ -59,6 +59,11 @@ class Registry:
             self._hint_at_alias(self._factories[key], type_name)
         return self._factories[key]
 
+    def reference(self, thing: object) -> str | None:
+        """`module:attribute` of a factory that `factory` gave, None for anything else."""
+        keys = (key for key, factory in self._factories.items() if factory is thing)
+        return next((self._entries[key][0].value for key in keys), None)
+
     def components(self) -> list[Listed]:
         """Every installed component, aliases left out; this imports all of them."""
         listed = [self._list(kind, name) for kind, name in sorted(self._entries)]

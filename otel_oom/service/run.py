@@ -21,13 +21,13 @@ import otel_oom
 from otel_oom import errors, telemetry
 from otel_oom.pipeline import accounting, measures
 from otel_oom.service import board as boards
-from otel_oom.service import config as configs
 from otel_oom.service import graph as graphs
 from otel_oom.service import memory, summary
+from otel_oom.service.settings import AgentConfig
 
 _LOG = logging.getLogger(__name__)
 
-Load = Callable[[], configs.AgentConfig]
+Load = Callable[[], AgentConfig]
 
 
 class Exit(enum.IntEnum):
@@ -45,12 +45,17 @@ def run(load: Load, *, quiet: bool = False) -> Exit:
     except errors.ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201  # there is no logging without a config
         return Exit.BAD_CONFIG
+    return serve(config, load, quiet=quiet)
+
+
+def serve(config: AgentConfig, load: Load, *, quiet: bool = False) -> Exit:
+    """Run a configuration that was read; `load` reads it again at each reload."""
     set_up_logging(config, quiet=quiet)
     _warn(config)
     return asyncio.run(Agent(load, config, quiet=quiet).run())
 
 
-def set_up_logging(config: configs.AgentConfig, *, quiet: bool) -> None:
+def set_up_logging(config: AgentConfig, *, quiet: bool) -> None:
     """Send the logs to stderr, a line each, from the configured level (`--quiet`: WARNING)."""
     logging.raiseExceptions = False  # a closed stderr is no reason for a traceback
     level = logging.WARNING if quiet else config.service.telemetry.logs.level.upper()
@@ -62,7 +67,7 @@ def set_up_logging(config: configs.AgentConfig, *, quiet: bool) -> None:
     )
 
 
-def _warn(config: configs.AgentConfig) -> None:
+def _warn(config: AgentConfig) -> None:
     for warning in config.warnings:
         _LOG.warning("%s", warning)
 
@@ -70,7 +75,7 @@ def _warn(config: configs.AgentConfig) -> None:
 class Agent:
     """One life of the agent: its ledger outlives reloads, its graph does not."""
 
-    def __init__(self, load: Load, config: configs.AgentConfig, *, quiet: bool = False) -> None:
+    def __init__(self, load: Load, config: AgentConfig, *, quiet: bool = False) -> None:
         self._load = load
         self._config = config
         self._quiet = quiet
@@ -146,7 +151,7 @@ class Agent:
     async def _reread(self) -> None:
         """Rebuild with the new config if it is good; otherwise keep, or restore, the old one."""
         try:
-            config = self._load()
+            config = await asyncio.to_thread(self._load)
         except errors.ConfigError as error:
             _LOG.error("reload: the running configuration is kept, because of\n%s", error)
             return
@@ -163,7 +168,7 @@ class Agent:
         _warn(config)
         _LOG.info("reload: running with the new configuration")
 
-    async def _begin(self, config: configs.AgentConfig) -> None:
+    async def _begin(self, config: AgentConfig) -> None:
         self._ledger.forget_readers()
         self._board.clear()
         self._ledger.gauge("event_loop_lag_s", "", self._lag.read)
@@ -195,7 +200,7 @@ class Agent:
         return [*summary.lines(self._ledger, signals), *said]
 
 
-def _telemetry(config: configs.AgentConfig, ledger: accounting.Ledger) -> telemetry.Exporter | None:
+def _telemetry(config: AgentConfig, ledger: accounting.Ledger) -> telemetry.Exporter | None:
     """Make the exporter of our own metrics if the config or the environment names an endpoint."""
     metrics = config.service.telemetry.metrics
     if not metrics.endpoint and not os.environ.get(telemetry.ENDPOINT_VARIABLE):

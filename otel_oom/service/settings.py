@@ -7,7 +7,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from otel_oom.config import tree
+from otel_oom.config import problems, tree
 from otel_oom.config.types import ComponentId, Duration, Secret
 from otel_oom.pipeline.component import Factory, Kind
 from otel_oom.pipeline.data import Signal
@@ -160,3 +160,20 @@ class Service:
         for index, id_ in enumerate(self.extensions):
             if id_ in self.extensions[:index]:
                 yield ("extensions", index), f"`{id_}` is in `extensions` twice"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """What the agent runs; every reference in `service` has its component."""
+
+    receivers: Components
+    processors: Components
+    exporters: Components
+    extensions: Components
+    service: Service
+    warnings: tuple[problems.Problem, ...] = dataclasses.field(default=(), compare=False)
+
+    def components(self, kind: Kind) -> Components:
+        """The section of a kind."""
+        section: Components = getattr(self, kind)
+        return section

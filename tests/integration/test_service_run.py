@@ -255,3 +255,94 @@ def test_a_closed_stdout_is_counted_and_the_agent_goes_on(start, port):
     assert status == 0
     assert "dropped 3 (output_closed 3) + held 0: closed" in agent.log
     assert "Traceback" not in agent.log
+
+
+def test_the_running_agent_has_not_loaded_what_reads_a_config(start, port):
+    agent = start(config(port))
+    agent.wait_for("running; stop with")
+    agent.process.send_signal(signal.SIGHUP)
+    agent.wait_for("reload: running with the new configuration")
+    maps = pathlib.Path(f"/proc/{agent.process.pid}/maps").read_text()
+
+    assert "google/_upb" in maps
+    assert "yaml/_yaml" not in maps
+    assert agent.stop()[0] == 0
+
+
+@pytest.fixture
+def waiting(start, tmp_path):
+    """An agent whose config is a FIFO that nobody writes, and the process that reads it."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    agent = start(config(), "--config", str(path))
+    children = pathlib.Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
+    # An opening for writing without waiting succeeds once somebody reads.
+    end = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError):
+            writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        assert time.monotonic() < end, agent.log
+        time.sleep(0.01)
+    yield agent, int(children.read_text())
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGINT, 1, "\nAborted!\n"), (signal.SIGTERM, -signal.SIGTERM, "")],
+)
+def test_a_signal_while_the_config_is_read_ends_both_processes(waiting, number, status, said):
+    agent, child = waiting
+
+    assert agent.stop(number) == (status, "")
+    assert agent.log == said
+    end = time.monotonic() + 30
+    while pathlib.Path(f"/proc/{child}/cmdline").exists() and _state(child) != "Z":
+        assert time.monotonic() < end, "the reader lives"
+        time.sleep(0.01)
+
+
+def _state(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
+
+
+def test_a_config_from_a_descriptor_of_the_caller_is_read(environment, tmp_path):
+    read, write = os.pipe()
+    os.write(write, yaml.safe_dump(config(itms=3)).encode())
+    os.close(write)
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_oom", "run", "--config", f"/dev/fd/{read}"],
+        env=environment,
+        pass_fds=[read],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(read)
+
+    assert done.returncode == 2
+    assert "did you mean `items`?" in done.stderr
+
+
+def test_a_reload_whose_reader_is_killed_changes_nothing(start, port, tmp_path):
+    agent = start(config(port))
+    agent.wait_for("running; stop with")
+    agent.config_path.unlink()
+    os.mkfifo(agent.config_path)
+    agent.process.send_signal(signal.SIGHUP)
+    tasks = pathlib.Path(f"/proc/{agent.process.pid}/task")
+    end = time.monotonic() + 30
+    while not (children := " ".join(f.read_text() for f in tasks.glob("*/children")).split()):
+        assert time.monotonic() < end, agent.log
+        time.sleep(0.01)
+    assert health(port) == 200  # the event loop does not wait for it
+    os.kill(int(children[0]), signal.SIGKILL)
+    agent.wait_for("reload: the running configuration is kept, because of")
+
+    assert "ended with status -9" in agent.log
+    assert agent.stop()[0] == 0

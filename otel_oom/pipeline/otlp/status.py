@@ -6,7 +6,6 @@ OTLP/HTTP). Everything that the two tables of retryable codes do not name is per
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
 import time
@@ -120,7 +119,9 @@ def retry_after_s(value: str | None) -> float | None:
     if re.fullmatch(r"[0-9]{1,10}", value.strip()):
         return float(value)
     try:
-        until = email.utils.parsedate_to_datetime(value)
+        from email import utils  # noqa: PLC0415  # half a MiB, and most servers send seconds
+
+        until = utils.parsedate_to_datetime(value)
         return max(0.0, until.timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None

@@ -51,6 +51,7 @@ _EXECUTABLE = _ATTRIBUTES[semconv.PROCESS_EXECUTABLE_NAME]
 _USER_ID = _ATTRIBUTES[semconv.PROCESS_USER_ID]
 _CGROUP = _ATTRIBUTES[semconv.PROCESS_LINUX_CGROUP]
 _EXIT_CONFIRMED = _ATTRIBUTES[semconv.EXIT_CONFIRMED]
+_EXIT_NOT_SEEN = "the victim's exit was not seen in time"
 _EXIT_CODE = _ATTRIBUTES[semconv.PROCESS_EXIT_CODE]
 _FILE = _ATTRIBUTES[semconv.VICTIM_FILE]
 _SHMEM = _ATTRIBUTES[semconv.VICTIM_SHMEM]
@@ -173,7 +174,8 @@ class Record:
         exited = self._kill.exited
         self.parts.append(_EXIT_CONFIRMED[exited is not None])
         if exited is None:
-            self._lacks(semconv.PROCESS_EXIT_CODE, "the victim's exit was not seen in time")
+            self._lacks(semconv.PROCESS_EXIT_CODE, _EXIT_NOT_SEEN)
+            self._lacks(semconv.EXIT_LATENCY, _EXIT_NOT_SEEN)
             return
         latency_ns = exited.boot_ns - self._kill.mark.raw.boot_ns
         self.parts += _EXIT_CODE[exit_code(exited.exit_code)], _EXIT_LATENCY(latency_ns / 1e9)
