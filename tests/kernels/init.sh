@@ -30,11 +30,11 @@ drive() {
 }
 # The site-packages of the wheel that is tested, and a tar with the script and its files.
 mount -t ext4 -o ro,noload "$(drive site)" /opt/site
-mkdir /tmp/work
-tar -xf "$(drive files)" -C /tmp/work
-cd /tmp/work || exit
+mkdir /tmp/guest
+tar -xf "$(drive files)" -C /tmp/guest
+cd /tmp/guest || exit
 
-export HOME=/root XDG_CACHE_HOME=/tmp/work/cache PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
+export HOME=/root XDG_CACHE_HOME=/tmp/guest/cache PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
 case "$script" in
 *.py) python3 "$script" ;;
 *) sh "$script" ;;
