@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,8 @@ CASES = [
     if version == "v2" or kernel.has_memory_v1
 ]
 HOOKS = ("fentry", "kprobe", "none")
+PLAYED: set[tuple[debian_kernels.Kernel, str]] = set()
+"""The cases of this run, for the table."""
 MIB = 1 << 20
 
 Line = dict[str, Any]
@@ -37,6 +40,7 @@ def played(kernel: debian_kernels.Kernel, version: str) -> tuple[str, tuple[Line
     """The kernel's release and a line for each scenario; one boot for all tests of a kernel."""
     result = vm.run_in_vm(kernel, HERE / "guest_oom.py", cgroup=version)  # type: ignore[arg-type]
     assert result.exit_code == 0, f"{result.stdout}\n{result.console[-4000:]}"
+    PLAYED.add((kernel, version))
     lines = [json.loads(line) for line in result.lines if line.startswith('{"')]
     return lines[0]["release"], tuple(lines[1:])
 
@@ -73,7 +77,7 @@ def v2_lines(lines: tuple[Line, ...]) -> tuple[Line, ...]:
 def table() -> Iterator[None]:
     """Leave build/kernels.md, of which docs/kernels.md has a copy."""
     yield
-    rows = [row(kernel, version) for kernel, version in CASES if played.cache_info().currsize]
+    rows = [row(*case) for case in CASES if case in PLAYED]
     if rows:
         TABLE.parent.mkdir(exist_ok=True)
         TABLE.write_text("\n".join([*HEAD, *rows]) + "\n")
@@ -89,18 +93,23 @@ def row(kernel: debian_kernels.Kernel, version: str) -> str:
     """A kernel's line of the table: kills made (the kernel's count) and kills told."""
     release, lines = played(kernel, version)
     hooks = ", ".join(dict.fromkeys(line["mode"] for line in lines if "told" in line))
-    told = sum(len(line.get("told", ())) for line in lines)
+    told = sum(len(killed(line)) for line in lines)
     made = sum(made_by(line) for line in lines)
     form = "pid" if kernel.series == "5.10" else "task"
     return f"| {release} | {version} | {form} | {hooks} | {made} | {told} | {made - told} |"
 
 
+def killed(line: Line) -> list[dict[str, Any]]:
+    """The records of kills; a process that was dying anyway was marked and not killed."""
+    return [k for k in line.get("told", ()) if k["oom.episode.role"] != "already_dying"]
+
+
 def made_by(line: Line) -> int:
-    """Processes that the scenario had killed, by its own knowledge."""
-    made = line.get("made") or {}
-    if line["scenario"] == "unkillable":
-        return 0
-    return len(made.get("pids", ())) or made.get("expected", 1)
+    """Processes that the kernel says it killed; of a group kill it counts the first one twice."""
+    if line["scenario"] == "whole_group":
+        return len(line["made"]["pids"])
+    counted = re.search(r"kernel's kills (\d+)", line.get("summary", ""))
+    return int(counted[1]) if counted else 0
 
 
 @pytest.mark.parametrize("mode", HOOKS)
@@ -180,7 +189,9 @@ def test_attempts_are_no_kills(lines: tuple[Line, ...]) -> None:
     line = of(lines, "unkillable")
 
     assert line["made"]["kills"] == 0
-    assert line["told"] == []
+    # The test ends the process while it asks for memory: the kernel may then mark it, so that it
+    # gets the reserves it needs to die. That is told, and told apart.
+    assert killed(line) == []
 
 
 def test_a_kernel_thread_asks_for_the_host(lines: tuple[Line, ...]) -> None:
