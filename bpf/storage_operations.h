@@ -16,6 +16,7 @@
 #ifndef OTEL_OOM_STORAGE_OPERATIONS_H
 #define OTEL_OOM_STORAGE_OPERATIONS_H
 
+#define STORAGE_SLOTS 4096 /* operations at a time; a task's is that of tid % STORAGE_SLOTS */
 #define STORAGE_WAITS 6 /* the longest ones of an operation that are kept */
 #define STORAGE_COMM_LEN 16
 #define STORAGE_CGROUPS 8 /* most that a filter names */
@@ -106,7 +107,6 @@ struct storage_wait {
 
 struct storage_file {
 	__u64 inode; /* number; 0: the operation has no file */
-	__u64 position; /* of a read or write with an offset of its own; else the file's */
 	__u32 device; /* of its filesystem, s_dev; of a block device: that device */
 	__u32 magic; /* s_magic of the filesystem */
 	__s32 fd;
@@ -114,25 +114,23 @@ struct storage_file {
 };
 
 struct storage_operation {
-	__u64 number; /* of the slot's use: tells one operation from the next */
-	__u64 cgroup_id;
-	__u64 start_boot_ns; /* of the process */
+	__u64 number; /* of all that were tracked; 0: none */
+	__u32 tid;
+	__u32 tgid;
+	__u32 call; /* enum storage_call */
+	__u32 waits; /* all; the longest STORAGE_WAITS of them are in `wait` */
+	__u32 bios; /* queued by the task itself */
+	__u32 cache_misses;
+	__u32 transaction; /* ext4: with the file's last change; of a commit: its own */
+	__u32 reserved;
 	__u64 at[STORAGE_EVENTS];
 	__u64 waited_ns[STORAGE_CAUSES]; /* off the CPU, by cause: all waits */
 	__u64 runnable_ns; /* of that, from the wake-up on */
 	__u64 reclaim_ns; /* in direct reclaim, running or not */
-	__u64 last_bio_ns;
-	__u64 last_start_ns; /* of a request by this task */
 	__s64 result; /* of the system call: bytes, or -errno */
+	__u64 cgroup_id;
+	__u64 start_boot_ns; /* of the process */
 	struct storage_file file;
-	__u32 tid;
-	__u32 tgid;
-	__u32 call; /* enum storage_call; 0: the slot is free */
-	__u32 waits; /* all; the longest STORAGE_WAITS of them are in `wait` */
-	__u32 bios; /* queued by the task itself */
-	__u32 transaction; /* ext4: that the file's last change is in; of a commit: its own */
-	__u32 cache_misses;
-	__u32 in_reclaim;
 	struct storage_wait wait[STORAGE_WAITS]; /* in no order; run_ns 0: not used */
 	char comm[STORAGE_COMM_LEN];
 };
@@ -149,8 +147,8 @@ struct storage_settings {
 	__u64 cgroup_ids[STORAGE_CGROUPS]; /* only these, if cgroups > 0 */
 	__u32 cgroups;
 	__u32 own_tgid; /* the agent's own operations are not tracked */
-	__u32 slots; /* of the map `operations`, a power of two */
 	__u32 has_comm;
+	__u32 reserved;
 	char comm[STORAGE_COMM_LEN]; /* only processes of this name, if has_comm */
 	__u32 sample[STORAGE_CALLS]; /* track one of so many; 0: none */
 	__u8 call_of[STORAGE_SYSCALLS]; /* system call's number to enum storage_call */
@@ -170,6 +168,6 @@ struct storage_operation_counters {
 
 _Static_assert(sizeof(struct storage_request) == 48, "regenerate the events");
 _Static_assert(sizeof(struct storage_wait) == 96, "regenerate the events");
-_Static_assert(sizeof(struct storage_file) == 32, "regenerate the events");
+_Static_assert(sizeof(struct storage_file) == 24, "regenerate the events");
 
 #endif
