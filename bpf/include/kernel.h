@@ -140,6 +140,7 @@ struct mem_cgroup {
 
 struct css_set {
 	struct cgroup_subsys_state *subsys[16];
+	struct cgroup *dfl_cgrp; /* of the v2 hierarchy */
 };
 
 struct cred {
@@ -188,6 +189,7 @@ struct user_pt_regs___arm64 {
 };
 
 enum cgroup_subsys_id {
+	io_cgrp_id = 1,
 	memory_cgrp_id = 0, /* the value is relocated: it depends on the kernel's config */
 };
 
