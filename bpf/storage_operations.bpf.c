@@ -1,0 +1,875 @@
+// SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only
+/*
+ * Storage operations, from the system call to its return, and what they waited for.
+ *
+ * Where the time of a slow call goes is what its task waits for. So we follow the task, not the
+ * request: the scheduler tells when it sleeps, who wakes it and when it runs again; a wake-up
+ * inside the completion of a request is that request's doing, and the request itself carries
+ * its times. Nothing is looked up by address on the way of a request, and whoever the work was
+ * handed to (a journal's thread, a worker of the kernel) is followed one wake-up back.
+ *
+ * A slot belongs to a task by its tid, and is written by the CPU that runs the task; only the
+ * wake-up is written by another, after the sleep and before the run. So nothing is locked.
+ */
+#include "include/kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include "include/core_fixes.h"
+#include "include/files.h"
+#include "include/block.h"
+#include "storage_operations.h"
+
+#define MAX_COMMITS 256
+#define MAX_WORKERS 1024
+#define COMPLETION_NS 1000000 /* longest that its wake-ups come after a completion */
+#define NO_UNROLL _Pragma("clang loop unroll(disable)")
+
+enum phase {
+	PHASE_FREE = 0,
+	PHASE_ACTIVE = 1,
+	PHASE_COMMITTED = 2, /* the commit is over, its waiters are being woken */
+};
+
+struct slot {
+	struct storage_operation operation;
+	struct storage_wait wait; /* the present one, if sleep_ns is set */
+	__u32 phase;
+	__u32 is_throttled; /* about to sleep for having made too many pages dirty */
+	__u32 is_forcing_log;
+	__u32 in_reclaim;
+	__u64 reclaim_start_ns;
+	__u64 last_bio_ns;
+	__u64 last_getrq_ns;
+	__u64 inode; /* the kernel's struct inode */
+};
+
+/* The request that completes on a CPU, for those that its completion wakes. */
+struct completion {
+	struct storage_request request;
+	__u32 is_open;
+	__u32 reserved;
+	__u32 seen[STORAGE_CALLS]; /* calls, of which one in `sample` is tracked */
+};
+
+/* A worker of the kernel that a completion woke, until it sleeps again. */
+struct worker {
+	struct storage_request request;
+	__u32 tid;
+	__u32 reserved;
+};
+
+struct commit_key {
+	__u32 device;
+	__u32 transaction;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 21); /* user space sets its own */
+} storage_reports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct storage_operation_counters);
+} storage_operation_counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct storage_settings);
+} storage_settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, STORAGE_SLOTS);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_WORKERS);
+	__type(key, __u32);
+	__type(value, struct worker);
+} workers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct completion);
+} completions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_COMMITS);
+	__type(key, struct commit_key);
+	__type(value, struct storage_operation);
+} commits SEC(".maps");
+
+/* Keeps the records in the object's BTF, from which Python's view is made. */
+const struct storage_report *_anchor_report __attribute__((unused));
+const enum storage_call *_anchor_call __attribute__((unused));
+const enum storage_event *_anchor_event __attribute__((unused));
+const enum storage_cause *_anchor_cause __attribute__((unused));
+const enum storage_wait_flag *_anchor_wait_flag __attribute__((unused));
+const enum storage_request_flag *_anchor_request_flag __attribute__((unused));
+
+static const __u32 zero;
+
+static __always_inline void add(__u64 *counter)
+{
+	__sync_fetch_and_add(counter, 1);
+}
+
+static __always_inline struct storage_operation_counters *counters(void)
+{
+	return bpf_map_lookup_elem(&storage_operation_counters, &zero);
+}
+
+static __always_inline struct slot *slot_of(__u32 tid)
+{
+	__u32 index = tid % STORAGE_SLOTS;
+
+	return bpf_map_lookup_elem(&slots, &index);
+}
+
+/* The operation that this task is in, or NULL. */
+static __always_inline struct slot *active_slot(__u32 tid)
+{
+	struct slot *slot = slot_of(tid);
+
+	if (!slot || slot->operation.tid != tid || slot->phase != PHASE_ACTIVE)
+		return NULL;
+	return slot;
+}
+
+static __always_inline struct slot *current_slot(void)
+{
+	return active_slot((__u32)bpf_get_current_pid_tgid());
+}
+
+static __always_inline __u64 task_cgroup(const struct task_struct *task)
+{
+	int id = bpf_core_enum_value(enum cgroup_subsys_id, io_cgrp_id);
+	const struct cgroup *cgroup;
+
+	cgroup = BPF_CORE_READ(task, cgroups, subsys[id], cgroup);
+	if (!cgroup || !BPF_CORE_READ(cgroup, root, hierarchy_id))
+		return 0;
+	/* hierarchy 1 is v2, where the I/O controller may be on further up only. */
+	if (BPF_CORE_READ(cgroup, root, hierarchy_id) == 1)
+		cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	return BPF_CORE_READ(cgroup, kn, id);
+}
+
+static __always_inline bool is_compat(const struct task_struct *task)
+{
+	const struct task_struct___storage *storage = (const void *)task;
+
+	if (bpf_core_field_exists(storage->thread_info.status))
+		return BPF_CORE_READ(storage, thread_info.status) & TS_COMPAT;
+	return false;
+}
+
+static __always_inline bool waits_for_no_device(__u32 magic)
+{
+	switch (magic) {
+	case PROC_SUPER_MAGIC:
+	case SYSFS_MAGIC:
+	case CGROUP_SUPER_MAGIC:
+	case CGROUP2_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+	case DEBUGFS_MAGIC:
+	case TRACEFS_MAGIC:
+	case SECURITYFS_MAGIC:
+	case BPF_FS_MAGIC:
+		return true;
+	}
+	return false;
+}
+
+/* The file behind a descriptor of the current task; false: none that storage is behind. */
+static __always_inline bool fill_file(struct storage_file *ret, const struct task_struct *task,
+				      __u32 fd, __u64 *inode_address)
+{
+	const struct task_struct___storage *storage = (const void *)task;
+	const struct fdtable *table = BPF_CORE_READ(storage, files, fdt);
+	const struct inode *inode;
+	struct file **files, *file = NULL;
+	__u32 type;
+
+	if (fd >= BPF_CORE_READ(table, max_fds))
+		return false;
+	files = BPF_CORE_READ(table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
+	if (!file)
+		return false;
+	inode = BPF_CORE_READ(file, f_inode);
+	ret->fd = fd;
+	ret->inode = BPF_CORE_READ(inode, i_ino);
+	ret->mode = BPF_CORE_READ(inode, i_mode);
+	ret->magic = BPF_CORE_READ(inode, i_sb, s_magic);
+	ret->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	*inode_address = (__u64)inode;
+	type = ret->mode & S_IFMT;
+	if (type == S_IFBLK)
+		ret->device = BPF_CORE_READ(inode, i_rdev);
+	else if (type != S_IFREG && type != S_IFDIR)
+		return false;
+	return !waits_for_no_device(ret->magic);
+}
+
+static __always_inline bool has_file(__u32 call)
+{
+	return call <= STORAGE_CALL_TRUNCATE && call != STORAGE_CALL_SYNC;
+}
+
+static __always_inline bool is_sampled(const struct storage_settings *settings, __u32 call)
+{
+	struct completion *state = bpf_map_lookup_elem(&completions, &zero);
+	__u32 every;
+
+	if (!state || call >= STORAGE_CALLS)
+		return false;
+	every = settings->sample[call];
+	if (every <= 1)
+		return every;
+	return ++state->seen[call] % every == 0;
+}
+
+static __always_inline bool is_chosen(const struct storage_settings *settings,
+				      const struct task_struct *task)
+{
+	const __u64 *comm = (const __u64 *)settings->comm;
+	__u64 name[2] = {};
+	__u64 cgroup_id;
+	int i;
+
+	if (settings->has_comm) {
+		bpf_get_current_comm(name, sizeof(name));
+		if (name[0] != comm[0] || name[1] != comm[1])
+			return false;
+	}
+	if (!settings->cgroups)
+		return true;
+	cgroup_id = task_cgroup(task);
+	NO_UNROLL
+	for (i = 0; i < STORAGE_CGROUPS; i++)
+		if (settings->cgroup_ids[i] == cgroup_id)
+			return true;
+	return false;
+}
+
+/* Makes the slot of this task its own, empty. */
+static __always_inline struct slot *claim(__u32 tid, struct storage_operation_counters *counts)
+{
+	struct slot *slot = slot_of(tid);
+	volatile __u64 *word;
+	int i;
+
+	if (!slot)
+		return NULL;
+	if (slot->phase == PHASE_ACTIVE) {
+		if (slot->operation.tid != tid) {
+			add(&counts->collided);
+			return NULL;
+		}
+		add(&counts->abandoned); /* its exit was not seen */
+	}
+	word = (void *)slot;
+	NO_UNROLL
+	for (i = 0; i < sizeof(*slot) / sizeof(*word); i++)
+		word[i] = 0;
+	slot->operation.tid = tid;
+	slot->operation.number = __sync_fetch_and_add(&counts->tracked, 1) + 1;
+	return slot;
+}
+
+static __always_inline void fill_task(struct storage_operation *operation,
+				      const struct task_struct *task)
+{
+	operation->tgid = BPF_CORE_READ(task, tgid);
+	operation->start_boot_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	operation->cgroup_id = task_cgroup(task);
+	bpf_get_current_comm(operation->comm, sizeof(operation->comm));
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(on_sys_enter, struct pt_regs *regs, long id)
+{
+	struct storage_settings *settings = bpf_map_lookup_elem(&storage_settings, &zero);
+	struct storage_operation_counters *counts = counters();
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct storage_file file = {};
+	struct task_struct *task;
+	__u64 inode = 0;
+	struct slot *slot;
+	__u32 call;
+
+	if (!settings || !counts || id < 0 || id >= STORAGE_SYSCALLS)
+		return 0;
+	call = settings->call_of[id];
+	if (!call || !is_sampled(settings, call) || pid_tgid >> 32 == settings->own_tgid)
+		return 0;
+	task = (void *)bpf_get_current_task();
+	if (is_compat(task) || !is_chosen(settings, task))
+		return 0;
+	if (has_file(call) && !fill_file(&file, task, (__u32)(__u64)kprobe_arg1(regs), &inode))
+		return 0;
+	slot = claim((__u32)pid_tgid, counts);
+	if (!slot)
+		return 0;
+	slot->operation.call = call;
+	slot->operation.file = file;
+	slot->inode = inode;
+	fill_task(&slot->operation, task);
+	slot->operation.at[STORAGE_EVENT_ENTER] = bpf_ktime_get_ns();
+	slot->phase = PHASE_ACTIVE;
+	return 0;
+}
+
+static __always_inline bool is_slow(const struct storage_settings *settings,
+				    const struct storage_operation *operation)
+{
+	__u64 total = operation->at[STORAGE_EVENT_EXIT] - operation->at[STORAGE_EVENT_ENTER];
+	int i;
+
+	if (total >= settings->total_ns)
+		return true;
+	if (total < settings->stage_ns)
+		return false;
+	NO_UNROLL
+	for (i = 0; i < STORAGE_WAITS; i++)
+		if (operation->wait[i].run_ns - operation->wait[i].sleep_ns >= settings->stage_ns)
+			return true;
+	return false;
+}
+
+static __always_inline void report(const struct storage_operation *operation,
+				   struct storage_operation_counters *counts)
+{
+	struct commit_key key = { .device = operation->file.device,
+				  .transaction = operation->transaction };
+	struct storage_report *ret = bpf_ringbuf_reserve(&storage_reports, sizeof(*ret), 0);
+	struct storage_operation *commit;
+
+	if (!ret) {
+		add(&counts->lost);
+		return;
+	}
+	bpf_probe_read_kernel(&ret->operation, sizeof(ret->operation), operation);
+	commit = key.transaction ? bpf_map_lookup_elem(&commits, &key) : NULL;
+	if (commit)
+		bpf_probe_read_kernel(&ret->commit, sizeof(ret->commit), commit);
+	else
+		ret->commit.number = 0;
+	add(&counts->reported);
+	bpf_ringbuf_submit(ret, 0);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
+{
+	struct storage_settings *settings = bpf_map_lookup_elem(&storage_settings, &zero);
+	struct storage_operation_counters *counts = counters();
+	struct slot *slot = current_slot();
+
+	if (!slot || !settings || !counts)
+		return 0;
+	slot->operation.result = result;
+	slot->operation.at[STORAGE_EVENT_EXIT] = bpf_ktime_get_ns();
+	slot->phase = PHASE_FREE;
+	add(&counts->finished);
+	if (is_slow(settings, &slot->operation))
+		report(&slot->operation, counts);
+	return 0;
+}
+
+/* A task that dies in a system call leaves it without an exit. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_task_exit, struct task_struct *task)
+{
+	struct storage_operation_counters *counts = counters();
+	struct slot *slot = current_slot();
+
+	if (!slot || !counts)
+		return 0;
+	slot->phase = PHASE_FREE;
+	add(&counts->abandoned);
+	return 0;
+}
+
+/* ext4: the transaction with the file's last change, which fsync then waits for. */
+static __always_inline __u32 ext4_transaction(const struct slot *slot)
+{
+	const struct ext4_inode_info *info;
+
+	if (slot->operation.file.magic != EXT4_SUPER_MAGIC || !slot->inode)
+		return 0;
+	if (!bpf_core_type_exists(struct ext4_inode_info))
+		return 0;
+	info = (void *)(slot->inode - bpf_core_field_offset(struct ext4_inode_info, vfs_inode));
+	if (slot->operation.call == STORAGE_CALL_FDATASYNC)
+		return BPF_CORE_READ(info, i_datasync_tid);
+	return BPF_CORE_READ(info, i_sync_tid);
+}
+
+static __always_inline bool is_sync(__u32 call)
+{
+	return call == STORAGE_CALL_FSYNC || call == STORAGE_CALL_FDATASYNC;
+}
+
+static __always_inline void start_wait(struct slot *slot, const struct task_struct *task,
+				       bool is_preempted, __u64 now)
+{
+	const struct task_struct___storage *storage = (const void *)task;
+	struct storage_wait *wait = &slot->wait;
+
+	__builtin_memset(wait, 0, sizeof(*wait));
+	wait->queue_ns = slot->last_bio_ns;
+	if (is_preempted)
+		wait->cause = STORAGE_CAUSE_PREEMPTED;
+	if (BPF_CORE_READ_BITFIELD_PROBED(storage, in_iowait))
+		wait->flags |= STORAGE_WAIT_IO;
+	if (slot->is_forcing_log)
+		wait->flags |= STORAGE_WAIT_LOG;
+	if (slot->last_bio_ns > slot->last_getrq_ns)
+		wait->flags |= STORAGE_WAIT_QUEUED;
+	if (is_sync(slot->operation.call))
+		slot->operation.transaction = ext4_transaction(slot);
+	wait->sleep_ns = now;
+}
+
+/* Keeps the wait in place of the shortest, if that is shorter. */
+static __always_inline void keep_wait(struct storage_operation *operation,
+				      const struct storage_wait *wait, __u64 length)
+{
+	__u64 shortest = length;
+	int i, place = -1;
+
+	NO_UNROLL
+	for (i = 0; i < STORAGE_WAITS; i++) {
+		__u64 kept = operation->wait[i].run_ns - operation->wait[i].sleep_ns;
+
+		if (kept < shortest) {
+			shortest = kept;
+			place = i;
+		}
+	}
+	if (place >= 0 && place < STORAGE_WAITS)
+		bpf_probe_read_kernel(&operation->wait[place], sizeof(*wait), wait);
+}
+
+static __always_inline void end_wait(struct slot *slot, __u64 now)
+{
+	struct storage_operation *operation = &slot->operation;
+	struct storage_wait *wait = &slot->wait;
+	__u32 cause = wait->cause;
+
+	wait->run_ns = now;
+	operation->waits++;
+	if (cause < STORAGE_CAUSES)
+		operation->waited_ns[cause] += now - wait->sleep_ns;
+	if (cause == STORAGE_CAUSE_PREEMPTED)
+		operation->runnable_ns += now - wait->sleep_ns;
+	else if (wait->waking_ns)
+		operation->runnable_ns += now - wait->waking_ns;
+	keep_wait(operation, wait, now - wait->sleep_ns);
+	wait->sleep_ns = 0;
+	slot->is_throttled = 0;
+}
+
+/* A worker that goes to sleep has done what the completion woke it for. */
+static __always_inline void forget_worker(const struct task_struct *task, __u32 tid)
+{
+	__u32 index = tid % MAX_WORKERS;
+	struct worker *worker;
+
+	if (!(BPF_CORE_READ(task, flags) & PF_WQ_WORKER))
+		return;
+	worker = bpf_map_lookup_elem(&workers, &index);
+	if (worker && worker->tid == tid)
+		worker->tid = 0;
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	struct slot *slot = active_slot(prev->pid);
+
+	if (slot)
+		start_wait(slot, prev, preempt, bpf_ktime_get_ns());
+	else if (!preempt)
+		forget_worker(prev, prev->pid);
+	slot = active_slot(next->pid);
+	if (slot && slot->wait.sleep_ns)
+		end_wait(slot, bpf_ktime_get_ns());
+	return 0;
+}
+
+/* What completes on this CPU at this moment, or NULL. */
+static __always_inline struct completion *completing(__u64 now)
+{
+	struct completion *state = bpf_map_lookup_elem(&completions, &zero);
+
+	if (!state || !state->is_open || now - state->request.complete_ns > COMPLETION_NS)
+		return NULL;
+	return state;
+}
+
+static __always_inline struct worker *worker_of(__u32 tid)
+{
+	__u32 index = tid % MAX_WORKERS;
+	struct worker *worker = bpf_map_lookup_elem(&workers, &index);
+
+	return worker && worker->tid == tid ? worker : NULL;
+}
+
+/* A worker is woken by a completion, or by another worker that was. */
+static __always_inline void follow_worker(struct task_struct *woken, __u32 waker, __u64 now)
+{
+	struct completion *state = completing(now);
+	__u32 tid = woken->pid, index = tid % MAX_WORKERS;
+	struct worker *worker = worker_of(waker), *entry;
+
+	if (!state && !worker)
+		return;
+	entry = bpf_map_lookup_elem(&workers, &index);
+	if (!entry)
+		return;
+	entry->request = state ? state->request : worker->request;
+	entry->tid = tid;
+}
+
+static __always_inline void tell_cause(struct slot *slot, __u32 waker, __u64 now)
+{
+	struct storage_wait *wait = &slot->wait;
+	struct completion *state = completing(now);
+	struct worker *worker;
+	struct slot *other;
+
+	wait->cause = STORAGE_CAUSE_UNKNOWN;
+	if (slot->is_throttled) {
+		wait->cause = STORAGE_CAUSE_THROTTLED;
+		return;
+	}
+	if (slot->in_reclaim) {
+		wait->cause = STORAGE_CAUSE_RECLAIM;
+		return;
+	}
+	if (state) {
+		wait->cause = STORAGE_CAUSE_REQUEST;
+		wait->request = state->request;
+		return;
+	}
+	other = slot_of(waker);
+	if (other && other->operation.tid == waker && other->phase != PHASE_FREE &&
+	    other->operation.call == STORAGE_CALL_COMMIT) {
+		wait->cause = STORAGE_CAUSE_COMMIT;
+		wait->transaction = other->operation.transaction;
+		return;
+	}
+	worker = worker_of(waker);
+	if (worker) {
+		wait->cause = STORAGE_CAUSE_WORKER;
+		wait->request = worker->request;
+	}
+}
+
+SEC("tp_btf/sched_waking")
+int BPF_PROG(on_sched_waking, struct task_struct *task)
+{
+	__u32 waker = (__u32)bpf_get_current_pid_tgid();
+	struct slot *slot = active_slot(task->pid);
+	__u64 now;
+
+	if (!slot) {
+		if (task->flags & PF_WQ_WORKER)
+			follow_worker(task, waker, bpf_ktime_get_ns());
+		return 0;
+	}
+	if (!slot->wait.sleep_ns || slot->wait.waking_ns)
+		return 0;
+	now = bpf_ktime_get_ns();
+	slot->wait.waker = waker;
+	tell_cause(slot, waker, now);
+	slot->wait.waking_ns = now;
+	return 0;
+}
+
+/*
+ * A request with a flush before or after it (PREFLUSH, FUA) ends twice: at the end of its data,
+ * if it has any, and when the flush machinery is done with it; then it has no bytes left. The
+ * flush itself is a request of the queue's own, which ends right before that on this CPU.
+ */
+static __always_inline void complete(struct completion *state, struct request *rq, __u32 bytes)
+{
+	struct storage_request *ret = &state->request;
+	__u32 operation = rq->cmd_flags & REQ_OP_MASK;
+	__u64 issue_ns = rq->io_start_time_ns;
+
+	if (operation == REQ_OP_DRV_IN || operation == REQ_OP_DRV_OUT || bytes < rq->__data_len)
+		return;
+	if (operation == REQ_OP_WRITE && !bytes) {
+		if (!issue_ns && state->is_open && ret->flags & STORAGE_REQUEST_FLUSH)
+			issue_ns = ret->issue_ns;
+		ret->flags = STORAGE_REQUEST_WRITE | STORAGE_REQUEST_FLUSH;
+	} else if (operation == REQ_OP_FLUSH) {
+		ret->flags = STORAGE_REQUEST_FLUSH;
+	} else {
+		ret->flags = operation == REQ_OP_READ ? 0 : STORAGE_REQUEST_WRITE;
+	}
+	if (rq->bio && rq->bio->bi_next)
+		ret->flags |= STORAGE_REQUEST_MERGED;
+	ret->start_ns = rq->start_time_ns;
+	ret->issue_ns = issue_ns;
+	ret->sector = rq->__sector;
+	ret->bytes = bytes;
+	ret->device = request_device(rq);
+	ret->complete_ns = bpf_ktime_get_ns();
+	state->is_open = 1;
+}
+
+SEC("tp_btf/block_rq_complete")
+int BPF_PROG(on_request_complete, struct request *rq, int error, __u32 bytes)
+{
+	struct completion *state = bpf_map_lookup_elem(&completions, &zero);
+
+	if (!state)
+		return 0;
+	complete(state, rq, bytes);
+	if (error)
+		state->request.flags |= STORAGE_REQUEST_ERROR;
+	return 0;
+}
+
+/* After its completion has told everybody (v6.5, and backports); a flush's comes before. */
+SEC("tp_btf/block_io_done")
+int BPF_PROG(on_request_done, struct request *rq)
+{
+	struct completion *state = bpf_map_lookup_elem(&completions, &zero);
+
+	if (state && (rq->cmd_flags & REQ_OP_MASK) != REQ_OP_FLUSH)
+		state->is_open = 0;
+	return 0;
+}
+
+SEC("tp_btf/block_bio_queue")
+int BPF_PROG(on_bio_queue)
+{
+	struct slot *slot = current_slot();
+
+	if (!slot)
+		return 0;
+	slot->last_bio_ns = bpf_ktime_get_ns();
+	slot->operation.bios++;
+	return 0;
+}
+
+SEC("tp_btf/block_getrq")
+int BPF_PROG(on_getrq)
+{
+	struct slot *slot = current_slot();
+
+	if (slot)
+		slot->last_getrq_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+static __always_inline int on_event(enum storage_event event, bool keep_first)
+{
+	struct slot *slot = current_slot();
+
+	if (!slot)
+		return 0;
+	slot->is_forcing_log = event == STORAGE_EVENT_LOG_FORCE;
+	if (!keep_first || !slot->operation.at[event])
+		slot->operation.at[event] = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("tp_btf/mm_filemap_add_to_page_cache")
+int BPF_PROG(on_cache_miss)
+{
+	struct slot *slot = current_slot();
+
+	if (!slot)
+		return 0;
+	slot->operation.cache_misses++;
+	if (!slot->operation.at[STORAGE_EVENT_CACHE_MISS])
+		slot->operation.at[STORAGE_EVENT_CACHE_MISS] = bpf_ktime_get_ns();
+	return 0;
+}
+
+static __always_inline int on_dirty_pause(long pause)
+{
+	struct slot *slot = current_slot();
+
+	if (slot && pause > 0)
+		slot->is_throttled = 1;
+	return 0;
+}
+
+/* "writeback: simplify writeback tracepoints" and others: the pause moves with the arguments. */
+SEC("tp_btf/balance_dirty_pages")
+int on_dirty_throttle(__u64 *ctx)
+{
+	return on_dirty_pause(ctx[6]);
+}
+
+SEC("tp_btf/balance_dirty_pages")
+int on_dirty_throttle_of_12(__u64 *ctx)
+{
+	return on_dirty_pause(ctx[10]);
+}
+
+static __always_inline int on_reclaim_begin(void)
+{
+	struct slot *slot = current_slot();
+
+	if (slot && !slot->in_reclaim++)
+		slot->reclaim_start_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+static __always_inline int on_reclaim_end(void)
+{
+	struct slot *slot = current_slot();
+
+	if (slot && slot->in_reclaim && !--slot->in_reclaim)
+		slot->operation.reclaim_ns += bpf_ktime_get_ns() - slot->reclaim_start_ns;
+	return 0;
+}
+
+SEC("tp_btf/mm_vmscan_direct_reclaim_begin")
+int BPF_PROG(on_direct_reclaim_begin)
+{
+	return on_reclaim_begin();
+}
+
+SEC("tp_btf/mm_vmscan_direct_reclaim_end")
+int BPF_PROG(on_direct_reclaim_end)
+{
+	return on_reclaim_end();
+}
+
+SEC("tp_btf/mm_vmscan_memcg_reclaim_begin")
+int BPF_PROG(on_memcg_reclaim_begin)
+{
+	return on_reclaim_begin();
+}
+
+SEC("tp_btf/mm_vmscan_memcg_reclaim_end")
+int BPF_PROG(on_memcg_reclaim_end)
+{
+	return on_reclaim_end();
+}
+
+SEC("tp_btf/ext4_sync_file_enter")
+int BPF_PROG(on_ext4_sync_enter)
+{
+	return on_event(STORAGE_EVENT_FS_ENTER, true);
+}
+
+SEC("tp_btf/ext4_sync_file_exit")
+int BPF_PROG(on_ext4_sync_exit)
+{
+	return on_event(STORAGE_EVENT_FS_EXIT, false);
+}
+
+SEC("tp_btf/ext4_writepages")
+int BPF_PROG(on_ext4_writepages)
+{
+	return on_event(STORAGE_EVENT_WRITEBACK, true);
+}
+
+SEC("tp_btf/ext4_writepages_result")
+int BPF_PROG(on_ext4_writepages_result)
+{
+	return on_event(STORAGE_EVENT_WRITEBACK_END, false);
+}
+
+SEC("tp_btf/xfs_file_fsync")
+int BPF_PROG(on_xfs_fsync)
+{
+	return on_event(STORAGE_EVENT_FS_ENTER, true);
+}
+
+SEC("tp_btf/xfs_log_force")
+int BPF_PROG(on_xfs_log_force)
+{
+	return on_event(STORAGE_EVENT_LOG_FORCE, true);
+}
+
+SEC("tp_btf/btrfs_sync_file")
+int BPF_PROG(on_btrfs_sync)
+{
+	return on_event(STORAGE_EVENT_FS_ENTER, true);
+}
+
+/* A commit is an operation of the journal's thread. */
+SEC("tp_btf/jbd2_start_commit")
+int BPF_PROG(on_commit_start, struct journal_s *journal, struct transaction_s *transaction)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct storage_operation_counters *counts = counters();
+	struct slot *slot;
+
+	if (!counts)
+		return 0;
+	slot = claim(tid, counts);
+	if (!slot)
+		return 0;
+	fill_task(&slot->operation, task);
+	slot->operation.call = STORAGE_CALL_COMMIT;
+	slot->operation.transaction = BPF_CORE_READ(transaction, t_tid);
+	slot->operation.file.device = BPF_CORE_READ(journal, j_fs_dev, bd_dev);
+	slot->operation.at[STORAGE_EVENT_ENTER] = bpf_ktime_get_ns();
+	slot->phase = PHASE_ACTIVE;
+	return 0;
+}
+
+SEC("tp_btf/jbd2_commit_locking")
+int BPF_PROG(on_commit_locking)
+{
+	return on_event(STORAGE_EVENT_COMMIT_LOCKING, true);
+}
+
+SEC("tp_btf/jbd2_commit_flushing")
+int BPF_PROG(on_commit_flushing)
+{
+	return on_event(STORAGE_EVENT_COMMIT_FLUSHING, true);
+}
+
+SEC("tp_btf/jbd2_commit_logging")
+int BPF_PROG(on_commit_logging)
+{
+	return on_event(STORAGE_EVENT_COMMIT_LOGGING, true);
+}
+
+SEC("tp_btf/jbd2_end_commit")
+int BPF_PROG(on_commit_end)
+{
+	struct storage_operation_counters *counts = counters();
+	struct slot *slot = current_slot();
+	struct commit_key key;
+
+	if (!slot || !counts)
+		return 0;
+	slot->operation.at[STORAGE_EVENT_EXIT] = bpf_ktime_get_ns();
+	slot->phase = PHASE_COMMITTED;
+	add(&counts->finished);
+	key.device = slot->operation.file.device;
+	key.transaction = slot->operation.transaction;
+	bpf_map_update_elem(&commits, &key, &slot->operation, BPF_ANY);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
