@@ -243,29 +243,6 @@ static __always_inline bool is_sampled(const struct storage_settings *settings, 
 	return ++state->seen[call] % every == 0;
 }
 
-static __always_inline bool is_chosen(const struct storage_settings *settings,
-				      const struct task_struct *task)
-{
-	const __u64 *comm = (const __u64 *)settings->comm;
-	__u64 name[2] = {};
-	__u64 cgroup_id;
-	int i;
-
-	if (settings->has_comm) {
-		bpf_get_current_comm(name, sizeof(name));
-		if (name[0] != comm[0] || name[1] != comm[1])
-			return false;
-	}
-	if (!settings->cgroups)
-		return true;
-	cgroup_id = task_cgroup(task);
-	NO_UNROLL
-	for (i = 0; i < STORAGE_CGROUPS; i++)
-		if (settings->cgroup_ids[i] == cgroup_id)
-			return true;
-	return false;
-}
-
 /* Makes the slot of this task its own, empty. */
 static __always_inline struct slot *claim(__u32 tid, struct storage_operation_counters *counts)
 {
@@ -318,7 +295,7 @@ int BPF_PROG(on_sys_enter, struct pt_regs *regs, long id)
 	if (!call || !is_sampled(settings, call) || pid_tgid >> 32 == settings->own_tgid)
 		return 0;
 	task = (void *)bpf_get_current_task();
-	if (is_compat(task) || !is_chosen(settings, task))
+	if (is_compat(task))
 		return 0;
 	if (has_file(call) && !fill_file(&file, task, (__u32)(__u64)kprobe_arg1(regs), &inode))
 		return 0;

@@ -19,7 +19,6 @@
 #define STORAGE_SLOTS 4096 /* operations at a time; a task's is that of tid % STORAGE_SLOTS */
 #define STORAGE_WAITS 6 /* the longest ones of an operation that are kept */
 #define STORAGE_COMM_LEN 16
-#define STORAGE_CGROUPS 8 /* most that a filter names */
 #define STORAGE_SYSCALLS 512
 
 enum storage_call {
@@ -144,12 +143,8 @@ struct storage_report {
 struct storage_settings {
 	__u64 stage_ns; /* a wait as long as this is reported */
 	__u64 total_ns;
-	__u64 cgroup_ids[STORAGE_CGROUPS]; /* only these, if cgroups > 0 */
-	__u32 cgroups;
 	__u32 own_tgid; /* the agent's own operations are not tracked */
-	__u32 has_comm;
 	__u32 reserved;
-	char comm[STORAGE_COMM_LEN]; /* only processes of this name, if has_comm */
 	__u32 sample[STORAGE_CALLS]; /* track one of so many; 0: none */
 	__u8 call_of[STORAGE_SYSCALLS]; /* system call's number to enum storage_call */
 };

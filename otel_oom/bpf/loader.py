@@ -10,7 +10,7 @@ import ctypes
 import mmap
 import pathlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from otel_oom import errors
 from otel_oom.bpf import btf, libbpf
@@ -39,13 +39,19 @@ class Object:
         """The object's own BTF."""
         return btf.Btf(libbpf.raw_btf(self._library.bpf_object__btf(self._object)))
 
+    def programs(self) -> dict[str, str]:
+        """All programs of the object, by name: the hook that the section names (`mark_victim`)."""
+        return {
+            self._library.bpf_program__name(program).decode(): section.decode().partition("/")[2]
+            for program in self._each()
+            if (section := self._library.bpf_program__section_name(program))
+        }
+
     def choose(self, programs: Collection[str]) -> None:
         """Load these programs and no others."""
-        program = self._library.bpf_object__next_program(self._object, None)
-        while program:
+        for program in self._each():
             name = self._library.bpf_program__name(program).decode()
             self._library.bpf_program__set_autoload(program, name in programs)
-            program = self._library.bpf_object__next_program(self._object, program)
 
     def set_max_entries(self, map_name: str, entries: int) -> None:
         """Size of a map (bytes for a ring); only before `load`."""
@@ -100,6 +106,12 @@ class Object:
         if self._object:
             self._library.bpf_object__close(self._object)
             self._object = None
+
+    def _each(self) -> Iterator[int]:
+        program = self._library.bpf_object__next_program(self._object, None)
+        while program:
+            yield program
+            program = self._library.bpf_object__next_program(self._object, program)
 
     def _program(self, name: str) -> int:
         found = self._library.bpf_object__find_program_by_name(self._object, name.encode())

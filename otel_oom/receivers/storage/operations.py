@@ -1,0 +1,149 @@
+"""Follows storage operations through the kernel: loads the programs, reads what was slow.
+
+Without the scheduler's and the block layer's tracepoints there are no timelines. A filesystem's
+own ones only add to them; those that this kernel lacks are left out, with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+from collections.abc import Mapping
+
+from otel_oom import errors
+from otel_oom.bpf import layout, loader, ring, tracepoints
+from otel_oom.bpf import storage_operations_events as events
+from otel_oom.receivers.storage import calls
+
+MODULES = ("ext4", "jbd2", "xfs", "btrfs")
+_DRAIN = 4096
+_CALLS = 16
+_SYSCALLS = 512
+_SETTINGS = events.StorageSettingsLayout.FORMAT
+_NANOSECONDS = 1_000_000_000
+
+_DIRTY_THROTTLE = {"on_dirty_throttle": 8, "on_dirty_throttle_of_12": 12}
+"""Programs of one tracepoint, by the number of arguments that it has on the kernel at hand."""
+
+_REQUIRED = frozenset(
+    {
+        "on_sys_enter",
+        "on_sys_exit",
+        "on_task_exit",
+        "on_sched_switch",
+        "on_sched_waking",
+        "on_request_complete",
+        "on_bio_queue",
+        "on_getrq",
+    }
+)
+_LAYOUTS = (
+    events.StorageRequestLayout,
+    events.StorageWaitLayout,
+    events.StorageFileLayout,
+    events.StorageOperationLayout,
+    events.StorageReportLayout,
+    events.StorageSettingsLayout,
+    events.StorageOperationCountersLayout,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the kernel side follows. `sample`: of how many calls one, by operation; else none."""
+
+    stage_s: float
+    total_s: float
+    sample: Mapping[str, int]
+    ring_bytes: int
+
+
+class Operations:
+    """The attached programs, and the ring of slow operations."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Load and attach; `ProbeUnsupported` or `LoadFailed` says why it cannot be."""
+        self.left_out: dict[str, str] = {}
+        self._object = loader.Object("storage_operations")
+        try:
+            self._attach(settings)
+        except BaseException:
+            self._object.close()
+            raise
+        self._ring = ring.open_ring(self._object.map_fd("storage_reports"), settings.ring_bytes)
+        self._counters = self._object.map_pages("storage_operation_counters")
+
+    @property
+    def fd(self) -> int:
+        """Readable when an operation was slow."""
+        return self._ring.fd
+
+    def drain(self) -> list[bytes]:
+        """Raw `struct storage_report`s, oldest first, which leave the ring."""
+        return self._ring.drain(_DRAIN)
+
+    def counters(self) -> events.StorageOperationCounters:
+        """Counts since the load, made in the kernel."""
+        form = events.StorageOperationCountersLayout.FORMAT
+        return events.StorageOperationCounters._make(form.unpack_from(self._counters))
+
+    def skipped(self) -> int:
+        """Runs of our programs that the kernel skipped, because one was running already."""
+        return self._object.recursion_misses()
+
+    def instructions(self) -> dict[str, int]:
+        """Instructions that the verifier walked, by program."""
+        return self._object.verified_instructions()
+
+    def close(self) -> None:
+        """Detach and unload."""
+        self._object.detach()
+        self._ring.close()
+        self._counters.close()
+        self._object.close()
+
+    def _attach(self, settings: Settings) -> None:
+        programs = self._choose()
+        layout.check(self._object.types(), _LAYOUTS)
+        self._object.choose(programs)
+        self._object.set_max_entries("storage_reports", settings.ring_bytes)
+        self._object.load()
+        self._object.update("storage_settings", bytes(4), _encode(settings))
+        for program in programs:
+            self._object.attach(program)
+
+    def _choose(self) -> list[str]:
+        found = tracepoints.Tracepoints(MODULES)
+        try:
+            return [
+                program
+                for program, hook in self._object.programs().items()
+                if self._is_there(program, hook, found.arguments(hook))
+            ]
+        finally:
+            found.close()
+
+    def _is_there(self, program: str, hook: str, arguments: int) -> bool:
+        wanted = _DIRTY_THROTTLE.get(program)
+        if arguments != tracepoints.ABSENT:
+            return wanted is None or wanted == arguments
+        reason = f"this kernel's BTF has no tracepoint {hook}, or its module is not loaded"
+        if program in _REQUIRED:
+            raise errors.ProbeUnsupported(f"operations cannot be followed: {reason}")
+        self.left_out[hook] = reason
+        return False
+
+
+def _encode(settings: Settings) -> bytes:
+    sample = [0] * _CALLS
+    for name, every in settings.sample.items():
+        sample[calls.NAMES[name]] = every
+    return _SETTINGS.pack(
+        round(settings.stage_s * _NANOSECONDS),
+        round(settings.total_s * _NANOSECONDS),
+        os.getpid(),
+        0,
+        struct.pack(f"<{_CALLS}I", *sample),
+        calls.table(_SYSCALLS),
+    )
