@@ -154,16 +154,13 @@ static __always_inline struct slot *current_slot(void)
 	return active_slot((__u32)bpf_get_current_pid_tgid());
 }
 
+/* The cgroup that block I/O is accounted to; of v2 the task's own, also without I/O controller. */
 static __always_inline __u64 task_cgroup(const struct task_struct *task)
 {
 	int id = bpf_core_enum_value(enum cgroup_subsys_id, io_cgrp_id);
-	const struct cgroup *cgroup;
+	const struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, subsys[id], cgroup);
 
-	cgroup = BPF_CORE_READ(task, cgroups, subsys[id], cgroup);
-	if (!cgroup || !BPF_CORE_READ(cgroup, root, hierarchy_id))
-		return 0;
-	/* hierarchy 1 is v2, where the I/O controller may be on further up only. */
-	if (BPF_CORE_READ(cgroup, root, hierarchy_id) == 1)
+	if (!BPF_CORE_READ(cgroup, root, hierarchy_id)) /* v2 is hierarchy 0 */
 		cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
 	return BPF_CORE_READ(cgroup, kn, id);
 }
@@ -264,7 +261,8 @@ static __always_inline struct slot *claim(__u32 tid, struct storage_operation_co
 	for (i = 0; i < sizeof(*slot) / sizeof(*word); i++)
 		word[i] = 0;
 	slot->operation.tid = tid;
-	slot->operation.number = __sync_fetch_and_add(&counts->tracked, 1) + 1;
+	add(&counts->tracked);
+	slot->operation.number = counts->tracked; /* with the tid, one operation's alone */
 	return slot;
 }
 
