@@ -15,8 +15,6 @@
 #include "include/exponential.h"
 #include "storage.h"
 
-#define CACHED_KEYS 64 /* of each CPU, a power of two */
-
 /* User space writes it before the load. */
 SEC(".rodata.settings") const volatile struct storage_settings settings = {};
 
@@ -83,6 +81,7 @@ struct times {
 	__u64 start_ns;
 	__u64 issue_ns;
 	__u64 now_ns;
+	bool after_flush; /* the issue waited for the request's own flush */
 };
 
 static __always_inline __u32 operation_of(__u32 op)
@@ -99,12 +98,14 @@ static __always_inline __u32 operation_of(__u32 op)
 }
 
 /* A slot of its own for a new series, or the operation's overflow slot. */
-static __always_inline __u32 take_slot(const struct storage_key *key)
+static __always_inline __u32 take_slot(const struct storage_key *key,
+				       struct storage_counters *counters)
 {
 	__u32 slot, *known;
 
 	if (bpf_map_pop_elem(&free_slots, &slot))
 		return key->operation;
+	counters->taken++;
 	if (!bpf_map_update_elem(&storage_slots, key, &slot, BPF_NOEXIST))
 		return slot;
 	bpf_map_push_elem(&free_slots, &slot, 0); /* another CPU was first */
@@ -122,7 +123,7 @@ static __always_inline __u32 slot_of(const struct storage_key *key,
 		return key->operation;
 	}
 	known = bpf_map_lookup_elem(&storage_slots, key);
-	slot = known ? *known : take_slot(key);
+	slot = known ? *known : take_slot(key, counters);
 	if (slot < STORAGE_OPERATIONS)
 		counters->overflowed++;
 	return slot;
@@ -175,13 +176,13 @@ static __always_inline void observe_device(struct storage_series *series, const 
 }
 
 static __always_inline void observe_queue(struct storage_series *series, const struct times *times,
-					  bool after_flush, struct storage_counters *counters)
+					  struct storage_counters *counters)
 {
 	if (!times->start_ns)
 		counters->no_start++;
 	else if (!times->issue_ns)
 		return;
-	else if (after_flush)
+	else if (times->after_flush)
 		counters->after_flush++;
 	else if (times->issue_ns < times->start_ns)
 		counters->backwards++;
@@ -195,6 +196,7 @@ static __always_inline void count_error(const struct storage_key *key, int statu
 	struct storage_error_key failed = { .key = *key, .status = status };
 	__u64 one = 1, *known;
 
+	counters->errors++;
 	known = bpf_map_lookup_elem(&storage_errors, &failed);
 	if (!known && !bpf_map_update_elem(&storage_errors, &failed, &one, BPF_NOEXIST))
 		return;
@@ -279,6 +281,8 @@ static __always_inline void emit(const struct request *rq, const struct storage_
 	record->data_bytes = rq->__data_len;
 	record->status = status;
 	record->flags = request_flags(rq);
+	if (times->after_flush)
+		record->flags |= STORAGE_REQUEST_AFTER_FLUSH;
 	if (rq->bio != rq->biotail)
 		record->flags |= STORAGE_REQUEST_MERGED;
 	fill_file(record, rq);
@@ -294,17 +298,16 @@ static __always_inline void measure(const struct request *rq, const struct stora
 		.issue_ns = rq->io_start_time_ns,
 		.now_ns = bpf_ktime_get_ns(),
 	};
-	bool after_flush;
 
 	/* The flush machinery's own request is not in the statistics, but it has its start. */
 	if (has_start(rq) || key->operation == STORAGE_OPERATION_FLUSH)
 		times.start_ns = rq->start_time_ns;
 	if (!times.issue_ns)
 		times.issue_ns = noted_issue(rq, times.start_ns, counters);
-	after_flush = is_step && key->operation != STORAGE_OPERATION_FLUSH &&
-		      FLAG(rq->bio->bi_opf, PREFLUSH);
+	if (is_step && key->operation != STORAGE_OPERATION_FLUSH)
+		times.after_flush = FLAG(rq->bio->bi_opf, PREFLUSH);
 	observe_device(series, &times, counters);
-	observe_queue(series, &times, after_flush, counters);
+	observe_queue(series, &times, counters);
 	if (rq->bio != rq->biotail)
 		series->merged++;
 	if (is_slow(&times))

@@ -37,8 +37,7 @@ enum storage_request_flag {
 	STORAGE_REQUEST_READAHEAD = 1 << 4,
 	STORAGE_REQUEST_BACKGROUND = 1 << 5, /* write-back that nobody waits for */
 	STORAGE_REQUEST_MERGED = 1 << 6, /* of several bios: owner and file are the first's */
-	STORAGE_REQUEST_HAS_START = 1 << 7, /* start_boot_ns is known */
-	STORAGE_REQUEST_HAS_ISSUE = 1 << 8, /* issue_boot_ns is known */
+	STORAGE_REQUEST_AFTER_FLUSH = 1 << 7, /* its issue waited for its own flush */
 };
 
 struct storage_key {
@@ -70,7 +69,7 @@ struct storage_error_key {
 	__u32 reserved;
 };
 
-/* One slow request, on CLOCK_BOOTTIME. */
+/* One slow request; times are of CLOCK_BOOTTIME, 0: not known. */
 struct storage_request {
 	__u64 start_boot_ns;
 	__u64 issue_boot_ns;
@@ -88,6 +87,8 @@ struct storage_request {
 
 /* One CPU's counts since the load. */
 struct storage_counters {
+	__u64 taken; /* slots taken: the first ones are taken in order */
+	__u64 errors; /* completions with an error */
 	__u64 overflowed; /* requests counted in an overflow slot */
 	__u64 no_device; /* ... because the disk was gone */
 	__u64 passthrough; /* drivers' own commands, left out */
@@ -105,7 +106,7 @@ struct storage_counters {
 	__u64 lost_issues; /* issues for which the table had no room */
 	__u64 nested; /* completions in an interrupt of this very program: not counted */
 	__u64 running;
-	__u64 reserved[7];
+	__u64 reserved[5];
 };
 
 /* What user space tells the programs; `slots` are a CPU's, the overflow's included. */

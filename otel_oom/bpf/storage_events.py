@@ -34,8 +34,7 @@ class StorageRequestFlag(enum.IntFlag):
     READAHEAD = 16
     BACKGROUND = 32
     MERGED = 64
-    HAS_START = 128
-    HAS_ISSUE = 256
+    AFTER_FLUSH = 128
 
 
 class StorageKey(NamedTuple):
@@ -174,6 +173,8 @@ class StorageRequestLayout:
 class StorageCounters(NamedTuple):
     """struct storage_counters."""
 
+    taken: int
+    errors: int
     overflowed: int
     no_device: int
     passthrough: int
@@ -199,26 +200,28 @@ class StorageCountersLayout:
 
     STRUCT: ClassVar[str] = "storage_counters"
     SIZE_BYTES: ClassVar[int] = 192
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQQQQQQQQQQ56s")
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQQQQQQQQQQQQ40s")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
-        "overflowed": (0, 8),
-        "no_device": (8, 8),
-        "passthrough": (16, 8),
-        "sequence_ends": (24, 8),
-        "partial": (32, 8),
-        "no_start": (40, 8),
-        "after_flush": (48, 8),
-        "no_issue": (56, 8),
-        "never_issued": (64, 8),
-        "backwards": (72, 8),
-        "too_long": (80, 8),
-        "slow": (88, 8),
-        "lost_slow": (96, 8),
-        "lost_errors": (104, 8),
-        "lost_issues": (112, 8),
-        "nested": (120, 8),
-        "running": (128, 8),
-        "reserved": (136, 56),
+        "taken": (0, 8),
+        "errors": (8, 8),
+        "overflowed": (16, 8),
+        "no_device": (24, 8),
+        "passthrough": (32, 8),
+        "sequence_ends": (40, 8),
+        "partial": (48, 8),
+        "no_start": (56, 8),
+        "after_flush": (64, 8),
+        "no_issue": (72, 8),
+        "never_issued": (80, 8),
+        "backwards": (88, 8),
+        "too_long": (96, 8),
+        "slow": (104, 8),
+        "lost_slow": (112, 8),
+        "lost_errors": (120, 8),
+        "lost_issues": (128, 8),
+        "nested": (136, 8),
+        "running": (144, 8),
+        "reserved": (152, 40),
     }
 
 

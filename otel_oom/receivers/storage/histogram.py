@@ -47,7 +47,7 @@ class Histogram(NamedTuple):
     buckets: Sequence[int]
 
     @property
-    def count(self) -> int:
+    def measured(self) -> int:
         """How many were measured; not each request has each time (`Block.unmeasured`)."""
         return self.zeros + sum(self.buckets)
 
