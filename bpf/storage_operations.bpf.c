@@ -522,6 +522,16 @@ static __always_inline void follow_worker(struct task_struct *woken, __u32 waker
 	entry->tid = tid;
 }
 
+/*
+ * A task whose bio has no request yet waits for a tag, and any request that ends may give it
+ * one: that one is older than the bio, and no cause of the time it took.
+ */
+static __always_inline bool is_for_anothers_tag(const struct storage_wait *wait,
+						const struct storage_request *request)
+{
+	return wait->flags & STORAGE_WAIT_QUEUED && request->start_ns < wait->queue_ns;
+}
+
 static __always_inline void tell_cause(struct slot *slot, __u32 waker, __u64 now)
 {
 	struct storage_wait *wait = &slot->wait;
@@ -538,7 +548,7 @@ static __always_inline void tell_cause(struct slot *slot, __u32 waker, __u64 now
 		wait->cause = STORAGE_CAUSE_RECLAIM;
 		return;
 	}
-	if (state) {
+	if (state && !is_for_anothers_tag(wait, &state->request)) {
 		wait->cause = STORAGE_CAUSE_REQUEST;
 		wait->request = state->request;
 		return;
@@ -589,7 +599,7 @@ static __always_inline void complete(struct completion *state, struct request *r
 	__u32 operation = rq->cmd_flags & REQ_OP_MASK;
 	__u64 issue_ns = rq->io_start_time_ns;
 
-	if (operation == REQ_OP_DRV_IN || operation == REQ_OP_DRV_OUT || bytes < rq->__data_len)
+	if (is_passthrough(operation) || bytes < rq->__data_len)
 		return;
 	if (operation == REQ_OP_WRITE && !bytes) {
 		if (!issue_ns && state->is_open && ret->flags & STORAGE_REQUEST_FLUSH)
@@ -647,14 +657,32 @@ int BPF_PROG(on_bio_queue)
 	return 0;
 }
 
-SEC("tp_btf/block_getrq")
-int BPF_PROG(on_getrq)
+/* The bio has its request, or is part of one that was there. */
+static __always_inline int on_request_found(void)
 {
 	struct slot *slot = current_slot();
 
 	if (slot)
 		slot->last_getrq_ns = bpf_ktime_get_ns();
 	return 0;
+}
+
+SEC("tp_btf/block_getrq")
+int BPF_PROG(on_getrq)
+{
+	return on_request_found();
+}
+
+SEC("tp_btf/block_bio_backmerge")
+int BPF_PROG(on_back_merge)
+{
+	return on_request_found();
+}
+
+SEC("tp_btf/block_bio_frontmerge")
+int BPF_PROG(on_front_merge)
+{
+	return on_request_found();
 }
 
 static __always_inline int on_event(enum storage_event event, bool keep_first)

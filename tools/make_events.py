@@ -1,10 +1,12 @@
-"""Writes otel_oom/bpf/events.py from the BTF of the built objects; `--check` only compares.
+"""Writes Python's view of each probe's header from the BTF of the built objects.
 
-Run by `make events` and, with `--check`, by `make lint`.
+One module an object, beside otel_oom/bpf/events.py. With `--check`, as `make lint` runs it, it
+only compares.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 
@@ -13,25 +15,80 @@ sys.path.insert(0, str(ROOT))
 
 from otel_oom.bpf import btf, libbpf  # noqa: E402 - the checkout's own, whatever is installed
 
-TARGET = ROOT / "otel_oom" / "bpf" / "events.py"
-OBJECT = ROOT / "otel_oom" / "bpf" / "objects" / "oom.bpf.o"
-STRUCTS = (
-    "oom_header",
-    "oom_process",
-    "oom_memcg",
-    "oom_mark",
-    "oom_delivered",
-    "oom_exited",
-    "oom_counters",
+PACKAGE = ROOT / "otel_oom" / "bpf"
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One module: `stem` of header and object, what of their types is in it."""
+
+    module: str
+    stem: str
+    structs: tuple[str, ...]
+    enums: dict[str, tuple[str, str]]
+    """Name to the prefix of its values, and the class that it becomes."""
+
+
+VIEWS = (
+    View(
+        "events.py",
+        "oom",
+        (
+            "oom_header",
+            "oom_process",
+            "oom_memcg",
+            "oom_mark",
+            "oom_delivered",
+            "oom_exited",
+            "oom_counters",
+        ),
+        {
+            "oom_kind": ("OOM_KIND_", "IntEnum"),
+            "oom_mark_flag": ("OOM_MARK_", "IntFlag"),
+            "oom_memcg_flag": ("OOM_MEMCG_", "IntFlag"),
+        },
+    ),
+    View(
+        "storage_events.py",
+        "storage",
+        (
+            "storage_key",
+            "storage_histogram",
+            "storage_series",
+            "storage_error_key",
+            "storage_request",
+            "storage_counters",
+            "storage_settings",
+        ),
+        {
+            "storage_operation": ("STORAGE_OPERATION_", "IntEnum"),
+            "storage_request_flag": ("STORAGE_REQUEST_", "IntFlag"),
+        },
+    ),
+    View(
+        "storage_operations_events.py",
+        "storage_operations",
+        (
+            "storage_request",
+            "storage_wait",
+            "storage_file",
+            "storage_operation",
+            "storage_report",
+            "storage_settings",
+            "storage_operation_counters",
+        ),
+        {
+            "storage_call": ("STORAGE_CALL_", "IntEnum"),
+            "storage_event": ("STORAGE_EVENT_", "IntEnum"),
+            "storage_cause": ("STORAGE_CAUSE_", "IntEnum"),
+            "storage_wait_flag": ("STORAGE_WAIT_", "IntFlag"),
+            "storage_request_flag": ("STORAGE_REQUEST_", "IntFlag"),
+        },
+    ),
 )
-ENUMS = {
-    "oom_kind": ("OOM_KIND_", "IntEnum"),
-    "oom_mark_flag": ("OOM_MARK_", "IntFlag"),
-    "oom_memcg_flag": ("OOM_MEMCG_", "IntFlag"),
-}
 INTEGERS = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}
 
-HEAD = '''"""Python's view of bpf/oom.h, made by tools/make_events.py from BTF: do not edit.
+HEAD = '''"""Python's view of bpf/{stem}.h, made by tools/make_events.py from BTF: do not edit.
 
 A struct at the start of another is flattened into it. Arrays and other nested structs stay
 bytes, for the reader to unpack when it needs them.
@@ -46,15 +103,16 @@ from typing import ClassVar, NamedTuple
 
 
 def main() -> int:
-    """Write the module, or tell whether it is what would be written."""
-    text = render(btf.Btf(object_btf(OBJECT)))
+    """Write the modules, or tell which are not what would be written."""
+    texts = {PACKAGE / view.module: render(view) for view in VIEWS}
     if "--check" not in sys.argv:
-        TARGET.write_text(text)
+        for path, text in texts.items():
+            path.write_text(text)
         return 0
-    if TARGET.read_text() == text:
-        return 0
-    print(f"{TARGET.relative_to(ROOT)} is not what bpf/oom.h says: run `make events`")
-    return 1
+    stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        print(f"{path.relative_to(ROOT)} is not what its header says: run tools/make_events.py")
+    return 1 if stale else 0
 
 
 def object_btf(path: pathlib.Path) -> bytes:
@@ -68,11 +126,12 @@ def object_btf(path: pathlib.Path) -> bytes:
     return raw
 
 
-def render(types: btf.Btf) -> str:
+def render(view: View) -> str:
     """The module's text."""
-    parts = [HEAD]
-    parts += [enum_class(types, name, *how) for name, how in ENUMS.items()]
-    parts += [struct_class(types, types.struct(name)) for name in STRUCTS]
+    types = btf.Btf(object_btf(PACKAGE / "objects" / f"{view.stem}.bpf.o"))
+    parts = [HEAD.format(stem=view.stem)]
+    parts += [enum_class(types, name, *how) for name, how in view.enums.items()]
+    parts += [struct_class(types, types.struct(name)) for name in view.structs]
     return "\n\n\n".join(part.rstrip() for part in parts) + "\n"
 
 

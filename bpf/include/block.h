@@ -1,48 +1,223 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/*
+ * The block layer's types, as far as our programs read them; see kernel.h. Where kernels differ
+ * there is a function below, the present kernel first.
+ */
 #ifndef OTEL_OOM_BLOCK_H
 #define OTEL_OOM_BLOCK_H
-#include "kernel.h"
+
 #include "files.h"
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct address_space {
+	struct inode *host;
+};
+
+struct page {
+	struct address_space *mapping;
+	unsigned long compound_info;
+};
+
+/* Before "mm: rename page->compound_head" (v7.0). */
+struct page___compound_head {
+	unsigned long compound_head;
+};
+
+struct bio_vec {
+	struct page *bv_page;
+};
+
+struct bvec_iter {
+	unsigned int bi_idx;
+};
+
+struct blkcg {
+	struct cgroup_subsys_state css;
+};
+
+struct blkcg_gq {
+	struct blkcg *blkcg;
+};
+
+struct bio {
+	struct bio *bi_next;
+	unsigned int bi_opf;
+	struct bvec_iter bi_iter;
+	struct blkcg_gq *bi_blkg; /* CONFIG_BLK_CGROUP */
+	struct bio_vec *bi_io_vec;
+};
+
 struct gendisk {
 	int major;
 	int first_minor;
 };
+
 struct request_queue {
+	unsigned long queue_flags;
 	struct gendisk *disk;
 };
-struct bio {
-	struct bio *bi_next;
-};
+
 struct request {
 	struct request_queue *q;
-	__u32 cmd_flags;
-	__u32 __data_len;
+	unsigned int cmd_flags;
+	unsigned int rq_flags;
+	unsigned int __data_len;
 	__u64 __sector;
 	struct bio *bio;
+	struct bio *biotail;
 	__u64 start_time_ns;
 	__u64 io_start_time_ns;
 };
+
+/* Before "block: remove the ->rq_disk field in struct request" (f3fa33acca9f, v5.17). */
 struct request___rq_disk {
 	struct gendisk *rq_disk;
 };
+
+enum req_op {
+	REQ_OP_ZONE_APPEND = 7, /* the value is relocated: it was 13 */
+};
+
+/* Before "block: Use enum req_op where appropriate" (v6.0). */
+enum req_opf {
+	REQ_OP_ZONE_APPEND___opf = 13,
+};
+
+enum req_flag_bits {
+	__REQ_SYNC = 11,
+	__REQ_META = 12,
+	__REQ_FUA = 17,
+	__REQ_PREFLUSH = 18,
+	__REQ_RAHEAD = 19,
+	__REQ_BACKGROUND = 20,
+};
+
+/* v6.11; before, the numbers below. */
+enum rqf_flags {
+	__RQF_FLUSH_SEQ = 1,
+	__RQF_IO_STAT = 8,
+};
+
+#define OLD_RQF_FLUSH_SEQ (1 << 4)
+#define OLD_RQF_IO_STAT (1 << 13)
+#define OLD_QUEUE_FLAG_STATS 20
+
+enum queue_flags {
+	QUEUE_FLAG_STATS = 7,
+};
+
 #pragma clang attribute pop
+
 #define REQ_OP_MASK 0xff
+
+/* The same on all kernels from 5.10 on. */
 #define REQ_OP_READ 0
 #define REQ_OP_WRITE 1
 #define REQ_OP_FLUSH 2
-#define REQ_OP_DRV_IN 34
-#define REQ_OP_DRV_OUT 35
+#define REQ_OP_DISCARD 3
+#define REQ_OP_SECURE_ERASE 5
+#define REQ_OP_WRITE_ZEROES 9
+#define REQ_OP_PASSTHROUGH_FIRST 32 /* SCSI_IN; later kernels begin with DRV_IN, 34 */
+#define REQ_OP_PASSTHROUGH_LAST 35 /* DRV_OUT */
 
-static __always_inline __u32 request_device(struct request *rq)
+#define PAGE_MAPPING_FLAGS 3
+
+/*
+ * A relocated value whose name the kernel lacks is an instruction that no verifier takes. The
+ * empty asm keeps the compiler from computing it before the question whether it exists.
+ */
+#define BARRIER asm volatile("")
+
+static __always_inline bool is_in_flush_sequence(const struct request *rq)
+{
+	if (bpf_core_enum_value_exists(enum rqf_flags, __RQF_FLUSH_SEQ)) {
+		BARRIER;
+		return rq->rq_flags >> bpf_core_enum_value(enum rqf_flags, __RQF_FLUSH_SEQ) & 1;
+	}
+	return rq->rq_flags & OLD_RQF_FLUSH_SEQ;
+}
+
+static __always_inline bool has_start(const struct request *rq)
+{
+	if (bpf_core_enum_value_exists(enum rqf_flags, __RQF_IO_STAT)) {
+		BARRIER;
+		return rq->rq_flags >> bpf_core_enum_value(enum rqf_flags, __RQF_IO_STAT) & 1;
+	}
+	return rq->rq_flags & OLD_RQF_IO_STAT;
+}
+
+/* A driver's own command. */
+static __always_inline bool is_passthrough(__u32 op)
+{
+	return op >= REQ_OP_PASSTHROUGH_FIRST && op <= REQ_OP_PASSTHROUGH_LAST;
+}
+
+/* Whether the queue keeps the time of issue in the request (wbt, kyber, ... ask for it). */
+static __always_inline bool has_issue(const struct request *rq)
+{
+	unsigned long flags = rq->q->queue_flags;
+
+	if (bpf_core_enum_value_exists(enum queue_flags, QUEUE_FLAG_STATS)) {
+		BARRIER;
+		return flags >> bpf_core_enum_value(enum queue_flags, QUEUE_FLAG_STATS) & 1;
+	}
+	return flags >> OLD_QUEUE_FLAG_STATS & 1;
+}
+
+static __always_inline bool is_zone_append(__u32 op)
+{
+	if (bpf_core_enum_value_exists(enum req_op, REQ_OP_ZONE_APPEND)) {
+		BARRIER;
+		return op == bpf_core_enum_value(enum req_op, REQ_OP_ZONE_APPEND);
+	}
+	if (bpf_core_enum_value_exists(enum req_opf, REQ_OP_ZONE_APPEND___opf)) {
+		BARRIER;
+		return op == bpf_core_enum_value(enum req_opf, REQ_OP_ZONE_APPEND___opf);
+	}
+	return false;
+}
+
+/* dev_t of the whole disk; 0: the disk is gone. */
+static __always_inline __u32 request_device(const struct request *rq)
 {
 	const struct request___rq_disk *old = (const void *)rq;
 	const struct gendisk *disk;
 
 	if (bpf_core_field_exists(old->rq_disk))
-		disk = BPF_CORE_READ(old, rq_disk);
+		disk = old->rq_disk;
 	else
-		disk = BPF_CORE_READ(rq, q, disk);
-	return (__u32)BPF_CORE_READ(disk, major) << 20 | (__u32)BPF_CORE_READ(disk, first_minor);
+		disk = rq->q->disk;
+	return (__u32)disk->major << 20 | (__u32)disk->first_minor;
 }
+
+/* Inode of the cgroup's directory; 0: no bio, or a kernel without CONFIG_BLK_CGROUP. */
+static __always_inline __u64 request_cgroup(const struct bio *bio)
+{
+	if (bpf_core_field_exists(bio->bi_blkg))
+		return bio->bi_blkg->blkcg->css.cgroup->kn->id;
+	return 0;
+}
+
+/*
+ * A tail page tells where its folio begins: by a pointer, from v7.0 on by a mask of the address
+ * where that is enough. The lowest bit marks either. A mask has ones above the largest folio;
+ * no page's struct lies that high.
+ */
+static __always_inline const struct page *folio_start(const struct page *page)
+{
+	const struct page___compound_head *old = (const void *)page;
+	unsigned long info;
+
+	if (bpf_core_field_exists(old->compound_head))
+		info = BPF_CORE_READ(old, compound_head);
+	else
+		info = BPF_CORE_READ(page, compound_info);
+	if (!(info & 1))
+		return page;
+	if (~info < 1 << 28)
+		return (const void *)((unsigned long)page & info);
+	return (const void *)(info - 1);
+}
+
 #endif

@@ -41,6 +41,10 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_link__destroy": (ctypes.c_int, (_pointer,)),
     "bpf_map__fd": (ctypes.c_int, (_pointer,)),
     "bpf_map__set_max_entries": (ctypes.c_int, (_pointer, ctypes.c_uint32)),
+    "bpf_map__set_initial_value": (ctypes.c_int, (_pointer, ctypes.c_char_p, ctypes.c_size_t)),
+    "bpf_map_lookup_elem": (ctypes.c_int, (ctypes.c_int, _pointer, _pointer)),
+    "bpf_map_delete_elem": (ctypes.c_int, (ctypes.c_int, _pointer)),
+    "bpf_map_get_next_key": (ctypes.c_int, (ctypes.c_int, _pointer, _pointer)),
     "bpf_map_update_elem": (
         ctypes.c_int,
         (ctypes.c_int, _pointer, _pointer, ctypes.c_uint64),

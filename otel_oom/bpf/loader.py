@@ -58,6 +58,11 @@ class Object:
         if self._library.bpf_map__set_max_entries(self._map(map_name), entries):
             raise self._failed(f"given a {map_name} of {entries}")
 
+    def set_initial_value(self, map_name: str, value: bytes) -> None:
+        """Content of a read-only section, e.g. `.rodata.settings`; only before `load`."""
+        if self._library.bpf_map__set_initial_value(self._map(map_name), value, len(value)):
+            raise self._failed(f"given its {map_name}")
+
     def load(self) -> None:
         """Hand the chosen programs to the kernel; `LoadFailed` carries what it said."""
         if self._library.bpf_object__load(self._object):
@@ -74,12 +79,28 @@ class Object:
         """File descriptor of a map; it belongs to the object."""
         return int(self._library.bpf_map__fd(self._map(map_name)))
 
-    def map_pages(self, map_name: str) -> mmap.mmap:
-        """The memory of a BPF_F_MMAPABLE array, writable, one page."""
-        return mmap.mmap(self.map_fd(map_name), mmap.PAGESIZE)
+    def map_pages(self, map_name: str, size_bytes: int = mmap.PAGESIZE) -> mmap.mmap:
+        """The memory of a BPF_F_MMAPABLE array, writable, in whole pages."""
+        pages = -(-size_bytes // mmap.PAGESIZE)
+        return mmap.mmap(self.map_fd(map_name), pages * mmap.PAGESIZE)
 
-    def update(self, map_name: str, key: bytes, value: bytes) -> None:
-        """Set one element of a map."""
+    def items(self, map_name: str, key_bytes: int, value_bytes: int) -> dict[bytes, bytes]:
+        """All elements of a hash; what comes or goes meanwhile may be missing."""
+        fd, found = self.map_fd(map_name), {}
+        key, after = None, ctypes.create_string_buffer(key_bytes)
+        value = ctypes.create_string_buffer(value_bytes)
+        while not self._library.bpf_map_get_next_key(fd, key, after):
+            key = after.raw
+            if not self._library.bpf_map_lookup_elem(fd, key, value):
+                found[key] = value.raw
+        return found
+
+    def delete(self, map_name: str, key: bytes) -> bool:
+        """Remove one element of a hash; whether it was there."""
+        return not self._library.bpf_map_delete_elem(self.map_fd(map_name), key)
+
+    def update(self, map_name: str, key: bytes | None, value: bytes) -> None:
+        """Set one element of a map, or without a key add one to a queue."""
         if self._library.bpf_map_update_elem(self.map_fd(map_name), key, value, 0):
             raise errors.BpfError(f"map {map_name} cannot be written: {libbpf.error_text()}")
 

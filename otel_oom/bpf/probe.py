@@ -59,7 +59,7 @@ class Probe:
 def kernel(root: pathlib.Path = pathlib.Path("/")) -> Kernel:
     """Look at the kernel; `root` stands in for / in tests."""
     has_btf = (root / "sys/kernel/btf/vmlinux").exists()
-    arguments, takes_task = _mark_victim() if has_btf else (0, False)
+    arguments, takes_task = tracepoint("mark_victim") if has_btf else (0, False)
     return Kernel(
         has_btf=has_btf,
         mark_arguments=arguments,
@@ -72,6 +72,13 @@ def kernel(root: pathlib.Path = pathlib.Path("/")) -> Kernel:
 
 def refusal(found: Kernel) -> str:
     """Why the OOM probes cannot be loaded at all, with the remedy; empty if they can."""
+    if not found.mark_arguments and not tracing_refusal(found):
+        return "the kernel's BTF has no tracepoint mark_victim; Linux 5.8 or newer has it"
+    return tracing_refusal(found)
+
+
+def tracing_refusal(found: Kernel) -> str:
+    """Why no tracing program can be loaded, with the remedy; empty if they can."""
     if not found.may_load:
         return (
             "the process may not load tracing programs: it needs CAP_BPF and CAP_PERFMON; "
@@ -87,8 +94,6 @@ def refusal(found: Kernel) -> str:
             "kernel lockdown is at `confidentiality`, which forbids programs to read kernel "
             "memory; boot with lockdown=integrity, or without"
         )
-    if not found.mark_arguments:
-        return "the kernel's BTF has no tracepoint mark_victim; Linux 5.8 or newer has it"
     return ""
 
 
@@ -137,18 +142,18 @@ def _load(programs: tuple[str, ...], ring_bytes: int) -> loader.Object:
     return loaded
 
 
-def _mark_victim() -> tuple[int, bool]:
-    """Arguments of the tracepoint mark_victim, and whether the first is a pointer.
+def tracepoint(name: str) -> tuple[int, bool]:
+    """Arguments of a tracepoint, 0 if there is none such, and whether the first is a pointer.
 
-    BTF has `typedef void (*btf_trace_mark_victim)(void *__data, ...)`: a typedef of a pointer
-    to a function prototype, whose first parameter is not the tracepoint's.
+    BTF has `typedef void (*btf_trace_NAME)(void *__data, ...)`: a typedef of a pointer to a
+    function prototype, whose first parameter is not the tracepoint's.
     """
     library = libbpf.library()
     types = library.btf__load_vmlinux_btf()
     if not types:
         return 0, False
     try:
-        return _prototype(types, b"btf_trace_mark_victim")
+        return _prototype(types, f"btf_trace_{name}".encode())
     finally:
         library.btf__free(types)
 
