@@ -168,13 +168,16 @@ def timed(
 
 def told(line: timeline.Timeline) -> Stages:
     """Each stage's name, time in milliseconds and layer."""
-    return [(stage.name, (stage.time_ns - ns(0)) / NS_PER_MS, stage.layer) for stage in line.stages]
+    return [
+        (kind.name, (time_ns - ns(0)) / NS_PER_MS, kind.layer)
+        for kind, time_ns in zip(line.kinds, line.times_ns, strict=True)
+    ]
 
 
 def by_layer(line: timeline.Timeline) -> dict[str, float]:
     """Milliseconds in each layer."""
     found: dict[str, float] = {}
-    for gap_ns, _, after in timeline.gaps(line.stages):
+    for gap_ns, kind in zip(line.gaps_ns(), line.kinds[1:], strict=True):
         if gap_ns:
-            found[after.layer] = found.get(after.layer, 0) + gap_ns / NS_PER_MS
+            found[kind.layer] = found.get(kind.layer, 0) + gap_ns / NS_PER_MS
     return found

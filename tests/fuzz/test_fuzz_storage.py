@@ -67,11 +67,10 @@ def operations(draw: st.DrawFn, **fields: Any) -> StorageOperation:
 def check(operation: records.Operation) -> None:
     """What holds of each timeline."""
     line = timeline.of(operation, lambda device: bool(device % 2))
-    times = [stage.time_ns for stage in line.stages]
-    gaps = [gap for gap, _, _ in timeline.gaps(line.stages)]
+    times = line.times_ns
     assert (times[0], times[-1]) == (operation.start_ns, operation.end_ns)
     assert times == sorted(times)
-    assert sum(gaps) == operation.duration_ns
+    assert sum(line.gaps_ns()) == operation.duration_ns
     found = verdict.Judge(stage_ns=0, total_ns=0).judge(line)
     assert found is not None
     assert 0 <= found.gap_ns <= operation.duration_ns
@@ -91,7 +90,8 @@ def test_the_gaps_of_any_operation_sum_to_the_whole(
 def test_what_is_off_the_cpu_is_no_more_than_the_waits(raw: StorageOperation) -> None:
     operation = made.decoded(raw)
     line = timeline.of(operation, lambda _device: False)
-    off_ns = sum(gap for gap, _, after in timeline.gaps(line.stages) if not after.is_running)
+    gaps = zip(line.gaps_ns(), line.kinds[1:], strict=True)
+    off_ns = sum(gap_ns for gap_ns, kind in gaps if not kind.is_running)
     assert off_ns <= sum(wait.run_ns - wait.sleep_ns for wait in operation.waits)
 
 

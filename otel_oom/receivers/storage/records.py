@@ -28,6 +28,8 @@ _WAIT = events.StorageWaitLayout.FORMAT
 _REQUEST = events.StorageRequestLayout.FORMAT
 _FILE = events.StorageFileLayout.FORMAT
 _EIGHT_BYTES = 8
+_COMMIT_NUMBER = slice(_OPERATION.size, _OPERATION.size + _EIGHT_BYTES)
+_NO_NUMBER = bytes(_EIGHT_BYTES)
 
 
 def _numbers(field: str) -> struct.Struct:
@@ -116,9 +118,9 @@ def decode(record: bytes) -> Operation:
 
 def _commit(record: bytes) -> Operation | None:
     """The commit that stands behind the operation, if there is one."""
-    raw = _new(StorageOperation, _OPERATION.unpack_from(record, _OPERATION.size))
-    if not raw.number:
+    if record[_COMMIT_NUMBER] == _NO_NUMBER:
         return None
+    raw = _new(StorageOperation, _OPERATION.unpack_from(record, _OPERATION.size))
     if raw.call != _COMMIT:
         raise errors.BadRecord(f"a journal's commit says that it is the call {raw.call}")
     return _operation(raw, None)

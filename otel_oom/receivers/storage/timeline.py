@@ -7,13 +7,16 @@ commit's thread does, with its own waits. The rules are a table in docs/storage.
 
 Whatever the times say, a line begins with the operation, ends with it and never runs backwards:
 so the gaps sum to the whole, exactly, and no nanosecond is in two layers.
+
+A line is two lists, of what each stage is and of when it was. There are few kinds of stages and
+few orders in which they come, so whatever is made of the first list can be kept.
 """
 
 from __future__ import annotations
 
-import itertools
+import functools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from otel_oom import semconv
@@ -50,44 +53,68 @@ HasScheduler = Callable[[int], bool]
 """Whether the device of this number (major << 20 | minor) has an I/O scheduler."""
 
 
-class Stage(NamedTuple):
-    """An event of an operation. `layer` has the gap that ends here; `is_running`: on the CPU."""
+class Kind:
+    """What a stage is: one object for each name and layer, so that comparing is cheap.
 
-    name: str
-    time_ns: int
-    layer: str
-    is_running: bool
+    `layer` has the gap that ends with the stage; `is_running`: the task was on the CPU in it.
+    """
+
+    __slots__ = ("is_running", "layer", "name")
+
+    def __init__(self, name: str, layer: str, is_running: bool) -> None:
+        self.name = name
+        self.layer = layer
+        self.is_running = is_running
+
+
+kind = functools.cache(Kind)
 
 
 class Timeline(NamedTuple):
-    """The stages, from the system call to its return; `requests` are those it waited for.
+    """Stages from the system call to its return: the kind of each, and its nanoseconds.
 
-    `left_out_ns` is in waits too short to be kept, which lie somewhere in the gaps on the CPU.
+    `requests` are those that the operation waited for. `left_out_ns` is in waits too short to
+    be kept, which lie somewhere in the gaps on the CPU. `missing` has (name, reason).
     """
 
-    stages: list[Stage]
+    kinds: list[Kind]
+    times_ns: list[int]
     requests: list[StorageRequest]
     left_out_ns: int
     missing: tuple[tuple[str, str], ...]
+
+    def gaps_ns(self) -> list[int]:
+        """The time before each stage but the first."""
+        return list(map(operator.sub, self.times_ns[1:], self.times_ns))
+
+
+class _Stage(dict[str, Kind]):
+    """The stage of one name, by layer."""
+
+    def __init__(self, name: str, *, is_running: bool = False) -> None:
+        self.name = name
+        self._is_running = is_running
+
+    def __missing__(self, layer: str) -> Kind:
+        made = self[layer] = kind(self.name, layer, self._is_running)
+        return made
+
+
+def _running(name: str) -> _Stage:
+    return _Stage(name, is_running=True)
 
 
 class _Event(NamedTuple):
     """`layer` None: the gap before it belongs to where the call was. `then` is where it is now."""
 
     number: int
-    name: str
+    stage: _Stage
     layer: str | None
     then: str | None
 
 
-class _Point(NamedTuple):
-    """An event of the task, or one of a request (`then` None) while the task was on the CPU."""
-
-    time_ns: int
-    name: str
-    layer: str | None
-    then: str | None
-
+_Point = tuple[int, _Stage, str | None, str | None]
+"""When, and the last three of an event; `then` is None for what is of a request."""
 
 _time = operator.itemgetter(0)
 
@@ -98,97 +125,105 @@ class _Terms(NamedTuple):
     first: str
     home: str
     events: tuple[_Event, ...]
-    sleeps: tuple[str, ...]  # by cause
-    woken: str
-    run: str
+    sleeps: tuple[_Stage, ...]  # by cause
+    woken: _Stage
+    run: _Stage
+
+
+_ENTER, _EXIT = _running(semconv.STAGE_ENTER), _running(semconv.STAGE_EXIT)
+_STARTED, _STARTED_RUNNING = _Stage(semconv.STAGE_STARTED), _running(semconv.STAGE_STARTED)
+_ISSUED, _ISSUED_RUNNING = _Stage(semconv.STAGE_ISSUED), _running(semconv.STAGE_ISSUED)
+_COMPLETED = _Stage(semconv.STAGE_COMPLETED)
+_QUEUED_RUNNING = _running(semconv.STAGE_QUEUED)
+_SLEEP = _running(semconv.STAGE_SLEEP)
+
+
+def _event(event: StorageEvent, name: str, then: str, layer: str | None = None) -> _Event:
+    return _Event(event.value, _running(name), layer, then)
 
 
 _CALL = _Terms(
     first=_SYSCALL,
     home=_FILESYSTEM,
     events=(
-        _Event(StorageEvent.CACHE_MISS.value, semconv.STAGE_CACHE_MISS, _PAGE_CACHE, _PAGE_CACHE),
-        _Event(StorageEvent.FS_ENTER.value, semconv.STAGE_FS_ENTER, None, _FILESYSTEM),
-        _Event(StorageEvent.WRITEBACK.value, semconv.STAGE_WRITEBACK, None, _FILESYSTEM),
-        _Event(StorageEvent.WRITEBACK_END.value, semconv.STAGE_WRITEBACK_END, None, _FILESYSTEM),
-        _Event(StorageEvent.LOG_FORCE.value, semconv.STAGE_LOG_FORCE, None, _JOURNAL),
-        _Event(StorageEvent.FS_EXIT.value, semconv.STAGE_FS_EXIT, None, _SYSCALL),
+        _event(StorageEvent.CACHE_MISS, semconv.STAGE_CACHE_MISS, _PAGE_CACHE, _PAGE_CACHE),
+        _event(StorageEvent.FS_ENTER, semconv.STAGE_FS_ENTER, _FILESYSTEM),
+        _event(StorageEvent.WRITEBACK, semconv.STAGE_WRITEBACK, _FILESYSTEM),
+        _event(StorageEvent.WRITEBACK_END, semconv.STAGE_WRITEBACK_END, _FILESYSTEM),
+        _event(StorageEvent.LOG_FORCE, semconv.STAGE_LOG_FORCE, _JOURNAL),
+        _event(StorageEvent.FS_EXIT, semconv.STAGE_FS_EXIT, _SYSCALL),
     ),
     sleeps=(
-        semconv.STAGE_SLEEP,
-        semconv.STAGE_PREEMPTED,
-        semconv.STAGE_SLEEP,
-        semconv.STAGE_SLEEP,
-        semconv.STAGE_SLEEP_COMMIT,
-        semconv.STAGE_SLEEP_THROTTLED,
-        semconv.STAGE_SLEEP_RECLAIM,
+        _SLEEP,
+        _running(semconv.STAGE_PREEMPTED),
+        _SLEEP,
+        _SLEEP,
+        _running(semconv.STAGE_SLEEP_COMMIT),
+        _running(semconv.STAGE_SLEEP_THROTTLED),
+        _running(semconv.STAGE_SLEEP_RECLAIM),
     ),
-    woken=semconv.STAGE_WOKEN,
-    run=semconv.STAGE_RUN,
+    woken=_Stage(semconv.STAGE_WOKEN),
+    run=_Stage(semconv.STAGE_RUN),
 )
 _THREAD = _Terms(
     first=_JOURNAL,
     home=_JOURNAL,
     events=(
-        _Event(StorageEvent.ENTER.value, semconv.STAGE_COMMIT, None, _JOURNAL),
-        _Event(StorageEvent.COMMIT_LOCKING.value, semconv.STAGE_COMMIT_LOCKING, None, _JOURNAL),
-        _Event(StorageEvent.COMMIT_FLUSHING.value, semconv.STAGE_COMMIT_FLUSHING, None, _JOURNAL),
-        _Event(StorageEvent.COMMIT_LOGGING.value, semconv.STAGE_COMMIT_LOGGING, None, _JOURNAL),
-        _Event(StorageEvent.EXIT.value, semconv.STAGE_COMMIT_END, None, _JOURNAL),
+        _event(StorageEvent.ENTER, semconv.STAGE_COMMIT, _JOURNAL),
+        _event(StorageEvent.COMMIT_LOCKING, semconv.STAGE_COMMIT_LOCKING, _JOURNAL),
+        _event(StorageEvent.COMMIT_FLUSHING, semconv.STAGE_COMMIT_FLUSHING, _JOURNAL),
+        _event(StorageEvent.COMMIT_LOGGING, semconv.STAGE_COMMIT_LOGGING, _JOURNAL),
+        _event(StorageEvent.EXIT, semconv.STAGE_COMMIT_END, _JOURNAL),
     ),
-    sleeps=(semconv.STAGE_COMMIT_SLEEP,) * (_RECLAIM + 1),
-    woken=semconv.STAGE_COMMIT_WOKEN,
-    run=semconv.STAGE_COMMIT_RUN,
+    sleeps=(_running(semconv.STAGE_COMMIT_SLEEP),) * (_RECLAIM + 1),
+    woken=_Stage(semconv.STAGE_COMMIT_WOKEN),
+    run=_Stage(semconv.STAGE_COMMIT_RUN),
 )
 
 
 def of(operation: Operation, has_scheduler: HasScheduler) -> Timeline:
     """The timeline of a system call."""
-    start_ns, end_ns = operation.start_ns, operation.end_ns
-    line = _Line(start_ns, has_scheduler)
-    line.put(semconv.STAGE_ENTER, start_ns, _SYSCALL, is_running=True)
+    line = _Line(operation.start_ns, has_scheduler)
+    end_ns = operation.end_ns
     where = line.walk(operation, _CALL, end_ns)
-    line.put(semconv.STAGE_EXIT, end_ns, where, is_running=True)
-    line.tell_left_out(operation)
-    stages = line.stages
+    line.put(_EXIT[where], end_ns)
+    if operation.raw.waits > len(operation.waits) or operation.commit is not None:
+        line.tell_left_out(operation)
     if operation.raw.reclaim_ns:
-        stages = _with_reclaim(stages, operation)
-    return Timeline(stages, line.requests, line.left_out_ns, tuple(line.missing.items()))
-
-
-def gaps(stages: list[Stage]) -> Iterator[tuple[int, Stage, Stage]]:
-    """Each gap: its nanoseconds, the stage that it comes after, the stage that ends it."""
-    for before, after in itertools.pairwise(stages):
-        yield after.time_ns - before.time_ns, before, after
+        line.tell_reclaim(operation)
+    missing = tuple(line.missing.items()) if line.missing else ()
+    return Timeline(line.kinds, line.times_ns, line.requests, line.left_out_ns, missing)
 
 
 class _Line:
     """Puts stages one after the other, none before the last."""
 
     def __init__(self, start_ns: int, has_scheduler: HasScheduler) -> None:
-        self.stages: list[Stage] = []
+        self.kinds = [_ENTER[_SYSCALL]]
+        self.times_ns = [start_ns]
         self.requests: list[StorageRequest] = []
         self.missing: dict[str, str] = {}
         self.left_out_ns = 0
-        self._now_ns = start_ns
         self._has_scheduler = has_scheduler
 
-    def put(self, name: str, time_ns: int, layer: str, *, is_running: bool = False) -> None:
+    def put(self, what: Kind, time_ns: int) -> None:
         """A stage; one that would lie before the last is at the same time."""
-        self._now_ns = max(self._now_ns, time_ns)
-        self.stages.append(Stage(name, self._now_ns, layer, is_running))
+        last_ns = self.times_ns[-1]
+        self.kinds.append(what)
+        self.times_ns.append(max(last_ns, time_ns))
 
     def walk(self, operation: Operation, terms: _Terms, end_ns: int) -> str:
         """All stages of a task between now and the end; the layer that it is in then."""
-        where = terms.first
-        points = _points(operation, terms, self._now_ns, end_ns)
+        where, times_ns = terms.first, self.times_ns
+        points = _points(operation, terms, times_ns[-1], end_ns)
         for wait in operation.waits:
-            if wait.run_ns <= self._now_ns or wait.sleep_ns >= end_ns:
+            sleep_ns = wait.sleep_ns
+            if wait.run_ns <= times_ns[-1] or sleep_ns >= end_ns:
                 continue
-            while points and points[-1].time_ns <= wait.sleep_ns:
+            while points and points[-1][0] <= sleep_ns:
                 where = self._pass(points.pop(), where)
-            if wait.sleep_ns >= self._now_ns:
-                self.put(terms.sleeps[wait.cause], wait.sleep_ns, where, is_running=True)
+            if sleep_ns >= times_ns[-1]:
+                self.put(terms.sleeps[wait.cause][where], sleep_ns)
             self._wait(operation, wait, terms, min(wait.run_ns, end_ns))
         while points:
             where = self._pass(points.pop(), where)
@@ -205,26 +240,40 @@ class _Line:
                 f"{self.left_out_ns / 1e6:.3f} ms, are within the gaps on the CPU"
             )
 
+    def tell_reclaim(self, operation: Operation) -> None:
+        """Give memory the gaps on the CPU of which surely more than half was reclaim."""
+        kinds, times_ns = self.kinds, self.times_ns
+        running = [i for i in range(1, len(kinds)) if kinds[i].is_running]
+        gaps_ns = {i: times_ns[i] - times_ns[i - 1] for i in running}
+        reclaim_ns = operation.raw.reclaim_ns - operation.waited_ns[_RECLAIM]
+        elsewhere_ns = sum(gaps_ns.values())
+        for i, gap_ns in gaps_ns.items():
+            if 2 * (reclaim_ns - (elsewhere_ns - gap_ns)) > gap_ns:
+                kinds[i] = kind(kinds[i].name, _MEMORY, is_running=True)
+
     def _pass(self, point: _Point, where: str) -> str:
         """A point on the CPU; where the call is after it."""
-        if point.then is None and point.time_ns < self._now_ns:
-            return where  # of a request that another task made while this one waited
-        self.put(point.name, point.time_ns, point.layer or where, is_running=True)
-        return point.then or where
+        time_ns, stage, layer, then = point
+        if then is None:
+            if time_ns >= self.times_ns[-1]:  # else another task made it while this one waited
+                self.put(stage[where], time_ns)
+            return where
+        self.put(stage[layer or where], time_ns)
+        return then
 
     def _wait(self, operation: Operation, wait: Wait, terms: _Terms, end_ns: int) -> None:
         """What is within a wait, up to the moment when the task runs again."""
         if wait.cause == _PREEMPTED:
-            self.put(terms.run, end_ns, _WAKEUP)
+            self.put(terms.run[_WAKEUP], end_ns)
             return
         woken_ns = min(wait.waking_ns, end_ns)
         layer = self._waited_for(operation, wait, terms, woken_ns or end_ns)
         if woken_ns:
-            self.put(terms.woken, woken_ns, layer)
+            self.put(terms.woken[layer], woken_ns)
             layer = _WAKEUP
         else:
-            self.missing[terms.woken] = "a wake-up was not seen; its delay counts as the wait's"
-        self.put(terms.run, end_ns, layer)
+            self.missing[terms.woken.name] = "a wake-up was not seen; its delay is in the wait's"
+        self.put(terms.run[layer], end_ns)
 
     def _waited_for(self, operation: Operation, wait: Wait, terms: _Terms, end_ns: int) -> str:
         """Put what is known of the wait's inside; the layer of the rest of it."""
@@ -246,17 +295,14 @@ class _Line:
             return _BLOCK_QUEUE  # it made room for the bio of this task
         self.requests.append(request)
         for_log = wait.flags & _LOG
-        self._within(
-            semconv.STAGE_STARTED, request.start_ns, end_ns, _JOURNAL if for_log else _BLOCK_QUEUE
-        )
+        self._within(_STARTED[_JOURNAL if for_log else _BLOCK_QUEUE], request.start_ns, end_ns)
         if request.issue_ns:
-            layer = self._before_issue(request)
-            self._within(semconv.STAGE_ISSUED, request.issue_ns, end_ns, layer)
+            self._within(_ISSUED[self._before_issue(request)], request.issue_ns, end_ns)
         else:
             self.missing[semconv.STAGE_ISSUED] = (
-                "a queue keeps no time of issue; the time before it counts as the device's"
+                "a queue keeps no time of issue; the time before it is in the device's"
             )
-        self._within(semconv.STAGE_COMPLETED, min(request.complete_ns, end_ns), end_ns, _DEVICE)
+        self._within(_COMPLETED[_DEVICE], min(request.complete_ns, end_ns), end_ns)
         if wait.cause == _WORKER:
             return _JOURNAL if for_log else terms.home
         return _DEVICE
@@ -275,49 +321,40 @@ class _Line:
         elif wait.transaction == operation.raw.transaction:
             self.missing[semconv.STAGE_COMMIT] = "the record of the journal's commit was not kept"
 
-    def _within(self, name: str, time_ns: int, end_ns: int, layer: str) -> None:
+    def _within(self, what: Kind, time_ns: int, end_ns: int) -> None:
         """A stage, if it lies between the last one and the end."""
-        if self._now_ns <= time_ns <= end_ns:
-            self._now_ns = time_ns
-            self.stages.append(Stage(name, time_ns, layer, False))
+        if self.times_ns[-1] <= time_ns <= end_ns:
+            self.kinds.append(what)
+            self.times_ns.append(time_ns)
 
 
 def _points(operation: Operation, terms: _Terms, start_ns: int, end_ns: int) -> list[_Point]:
     """What happened on the CPU from start to end, the last first."""
     at = operation.at
-    points = [
-        _Point(at[number], name, layer, then)
-        for number, name, layer, then in terms.events
+    points: list[_Point] = [
+        (at[number], stage, layer, then)
+        for number, stage, layer, then in terms.events
         if start_ns <= at[number] <= end_ns
     ]
+    told: set[tuple[int, str]] = set()  # waits may be for one request, or after one bio
     for wait in operation.waits:
         request = wait.request
         if request is None or _is_of_another(wait, request):
             continue
-        for name, time_ns in (
-            (semconv.STAGE_QUEUED, wait.queue_ns),
-            (semconv.STAGE_STARTED, request.start_ns),
-            (semconv.STAGE_ISSUED, request.issue_ns),
+        before_ns = min(wait.sleep_ns, end_ns + 1)
+        for time_ns, stage in (
+            (wait.queue_ns, _QUEUED_RUNNING),
+            (request.start_ns, _STARTED_RUNNING),
+            (request.issue_ns, _ISSUED_RUNNING),
         ):
-            if start_ns <= time_ns < wait.sleep_ns and time_ns <= end_ns:
-                points.append(_Point(time_ns, name, None, None))
-    ordered = sorted(dict.fromkeys(points), key=_time)  # waits may be for one request
-    ordered.reverse()
-    return ordered
+            if start_ns <= time_ns < before_ns and (time_ns, stage.name) not in told:
+                told.add((time_ns, stage.name))
+                points.append((time_ns, stage, None, None))
+    points.sort(key=_time)
+    points.reverse()
+    return points
 
 
 def _is_of_another(wait: Wait, request: StorageRequest) -> bool:
     """Whether a bio of the task had no request, and this older one ended the wait: a tag's."""
     return bool(wait.flags & _QUEUED) and request.start_ns <= wait.sleep_ns
-
-
-def _with_reclaim(stages: list[Stage], operation: Operation) -> list[Stage]:
-    """Gaps on the CPU of which more than half is reclaim, wherever else it was, are memory's."""
-    reclaim_ns = operation.raw.reclaim_ns - operation.waited_ns[_RECLAIM]
-    running_ns = sum(gap_ns for gap_ns, _, after in gaps(stages) if after.is_running)
-    told = stages[:1]
-    for gap_ns, _, after in gaps(stages):
-        surely_ns = reclaim_ns - (running_ns - gap_ns)
-        is_memory = after.is_running and 2 * surely_ns > gap_ns
-        told.append(after._replace(layer=_MEMORY) if is_memory else after)
-    return told

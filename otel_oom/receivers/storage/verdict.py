@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from otel_oom.receivers.storage import timeline
-from otel_oom.receivers.storage.timeline import Stage, Timeline
+from otel_oom.receivers.storage.timeline import Timeline
 
 STAGE, TOTAL = "stage", "total"
-_ANY = -(2**70)
-"""Less than any gap can be, whatever is taken off it."""
 
 
 class Verdict(NamedTuple):
@@ -40,9 +37,10 @@ class Judge:
 
     def judge(self, line: Timeline) -> Verdict | None:
         """The verdict; None, counted as `below`, if neither threshold is reached."""
-        stages = line.stages
-        total_ns = stages[-1].time_ns - stages[0].time_ns
-        gap_ns, before, after = longest(line)
+        gaps_ns = line.gaps_ns()
+        total_ns = line.times_ns[-1] - line.times_ns[0]
+        place = longest(line, gaps_ns)
+        gap_ns = gaps_ns[place]
         if total_ns >= self._total_ns:
             threshold = TOTAL
         elif gap_ns >= self._stage_ns:
@@ -50,20 +48,20 @@ class Judge:
         else:
             self.below += 1
             return None
+        before, after = line.kinds[place : place + 2]
         share = gap_ns / total_ns if total_ns else 1.0
         return Verdict(after.layer, before.name, after.name, gap_ns, share, threshold)
 
 
-def longest(line: Timeline) -> tuple[int, Stage, Stage]:
-    """The longest gap, the first of equals.
+def longest(line: Timeline, gaps_ns: list[int]) -> int:
+    """Place of the longest gap, the first of equals.
 
     Waits that were not kept lie in gaps on the CPU, nobody knows in which: so such a gap counts
     for what it surely has of its own. None of those waits is longer than one that was kept.
     """
-    best, best_ns = (0, line.stages[0], line.stages[0]), _ANY
-    for gap in timeline.gaps(line.stages):
-        gap_ns, _, after = gap
-        surely_ns = gap_ns - line.left_out_ns if after.is_running else gap_ns
-        if surely_ns > best_ns:
-            best, best_ns = gap, surely_ns
-    return best
+    if line.left_out_ns:
+        gaps_ns = [
+            gap_ns - line.left_out_ns if after.is_running else gap_ns
+            for gap_ns, after in zip(gaps_ns, line.kinds[1:], strict=True)
+        ]
+    return gaps_ns.index(max(gaps_ns))
