@@ -340,6 +340,64 @@ STAGES_OF_REQUEST = (
 )
 """Span events of a block request; `storage.layer` is the layer of the gap that ends there."""
 
+STAGE_ENTER = "syscall.enter"
+STAGE_EXIT = "syscall.exit"
+STAGE_CACHE_MISS = "cache.miss"
+STAGE_FS_ENTER = "fs.enter"
+STAGE_FS_EXIT = "fs.exit"
+STAGE_WRITEBACK = "writeback.start"
+STAGE_WRITEBACK_END = "writeback.end"
+STAGE_LOG_FORCE = "log.force"
+STAGE_SLEEP = "wait.sleep"
+STAGE_SLEEP_COMMIT = "wait.commit"
+STAGE_SLEEP_THROTTLED = "wait.throttled"
+STAGE_SLEEP_RECLAIM = "wait.reclaim"
+STAGE_PREEMPTED = "wait.preempted"
+STAGE_WOKEN = "wait.woken"
+STAGE_RUN = "wait.run"
+STAGE_QUEUED = "block.queued"
+STAGE_STARTED = "block.started"
+STAGE_ISSUED = "block.issued"
+STAGE_COMPLETED = "block.completed"
+STAGE_COMMIT = "journal.commit"
+STAGE_COMMIT_LOCKING = "journal.locking"
+STAGE_COMMIT_FLUSHING = "journal.flushing"
+STAGE_COMMIT_LOGGING = "journal.logging"
+STAGE_COMMIT_END = "journal.committed"
+STAGE_COMMIT_SLEEP = "journal.sleep"
+STAGE_COMMIT_WOKEN = "journal.woken"
+STAGE_COMMIT_RUN = "journal.run"
+STAGES_OF_CALL = (
+    Event(STAGE_ENTER, "The system call begins."),
+    Event(STAGE_CACHE_MISS, "A page that it needs was not in the page cache, and was added."),
+    Event(STAGE_FS_ENTER, "The filesystem's own fsync begins."),
+    Event(STAGE_WRITEBACK, "The caller begins to write its file's dirty pages back."),
+    Event(STAGE_WRITEBACK_END, "It has submitted them all."),
+    Event(STAGE_LOG_FORCE, "xfs: it asks for the log to be written."),
+    Event(STAGE_QUEUED, "The last block I/O that the task queued before it slept."),
+    Event(STAGE_STARTED, "The block layer made the request that the task waits for."),
+    Event(STAGE_ISSUED, "The request was given to the driver."),
+    Event(STAGE_COMPLETED, "The driver said that the request is done."),
+    Event(STAGE_SLEEP, "The task leaves the CPU: for a request, a lock, another task."),
+    Event(STAGE_SLEEP_COMMIT, "The task leaves the CPU: for a commit of the journal."),
+    Event(STAGE_SLEEP_THROTTLED, "The task leaves the CPU: there are too many dirty pages."),
+    Event(STAGE_SLEEP_RECLAIM, "The task leaves the CPU within direct reclaim of memory."),
+    Event(STAGE_PREEMPTED, "The task leaves the CPU to another; it could go on."),
+    Event(STAGE_COMMIT, "The journal's thread begins the commit."),
+    Event(STAGE_COMMIT_LOCKING, "It waits for those who still change the transaction."),
+    Event(STAGE_COMMIT_FLUSHING, "It writes the data that must be there before."),
+    Event(STAGE_COMMIT_LOGGING, "It writes the metadata's log, and at last the commit record."),
+    Event(STAGE_COMMIT_SLEEP, "It leaves the CPU."),
+    Event(STAGE_COMMIT_WOKEN, "It is woken."),
+    Event(STAGE_COMMIT_RUN, "It runs again."),
+    Event(STAGE_COMMIT_END, "The commit is over."),
+    Event(STAGE_WOKEN, "The task is woken: it could run."),
+    Event(STAGE_RUN, "The task runs again."),
+    Event(STAGE_FS_EXIT, "The filesystem's own fsync is over."),
+    Event(STAGE_EXIT, "The system call returns."),
+)
+"""Span events of a system call, and of the commit of a journal that it waited for."""
+
 METRICS = (
     METRIC_OOM_KILLS,
     METRIC_OPERATION_DURATION,

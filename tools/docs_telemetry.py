@@ -90,6 +90,7 @@ def page() -> str:
         _STORAGE_SPAN.format(
             prefix=semconv.SPAN_STORAGE_PREFIX, layer=semconv.LAYER, stages=semconv.STAGES
         ),
+        _events(semconv.STAGES_OF_CALL, "span event of a system call"),
         _events(semconv.STAGES_OF_REQUEST, "span event of a block request"),
         "## Metrics",
         table(
