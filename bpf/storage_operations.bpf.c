@@ -18,6 +18,7 @@
 #include "include/core_fixes.h"
 #include "include/files.h"
 #include "include/block.h"
+#include "include/exponential.h"
 #include "storage_operations.h"
 
 #define MAX_COMMITS 256
@@ -112,8 +113,26 @@ struct {
 	__type(value, struct storage_operation);
 } commits SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* user space sets its own */
+	__type(key, struct storage_call_key);
+	__type(value, struct storage_call_histogram);
+} storage_calls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct storage_call_error_key);
+	__type(value, __u64);
+} storage_call_errors SEC(".maps");
+
+/* A series that begins; the stack has no room for it. */
+static const struct storage_call_histogram empty = {};
+
 /* Keeps the records in the object's BTF, from which Python's view is made. */
 const struct storage_report *_anchor_report __attribute__((unused));
+const struct storage_call_error_key *_anchor_error_key __attribute__((unused));
 const enum storage_call *_anchor_call __attribute__((unused));
 const enum storage_event *_anchor_event __attribute__((unused));
 const enum storage_cause *_anchor_cause __attribute__((unused));
@@ -309,6 +328,69 @@ int BPF_PROG(on_sys_enter, struct pt_regs *regs, long id)
 	return 0;
 }
 
+static __always_inline void *found_or_made(void *map, const void *key, const void *value)
+{
+	void *found = bpf_map_lookup_elem(map, key);
+
+	if (found)
+		return found;
+	bpf_map_update_elem(map, key, value, BPF_NOEXIST); /* another CPU may be first */
+	return bpf_map_lookup_elem(map, key);
+}
+
+static __always_inline void count_error(const struct storage_call_key *key, __s64 result,
+					struct storage_operation_counters *counts)
+{
+	struct storage_call_error_key failed = { .key = *key, .error = result };
+	__u64 none = 0, *count;
+
+	add(&counts->errors);
+	count = found_or_made(&storage_call_errors, &failed, &none);
+	if (count)
+		add(count);
+	else
+		add(&counts->lost_errors);
+}
+
+/* -EINTR and what stands for it: the call begins again, or was given up by a signal. */
+static __always_inline bool is_error(__s64 result)
+{
+	return result < 0 && result != -EINTR && result > -ERESTARTSYS;
+}
+
+static __always_inline void observe(const struct storage_operation *operation,
+				    struct storage_operation_counters *counts)
+{
+	__u64 ns = operation->at[STORAGE_EVENT_EXIT] - operation->at[STORAGE_EVENT_ENTER];
+	struct storage_call_key key = { .cgroup_id = operation->cgroup_id,
+					.device = operation->file.device,
+					.call = operation->call };
+	struct storage_call_histogram *histogram;
+
+	if (is_error(operation->result))
+		count_error(&key, operation->result, counts);
+	if (ns > EXPONENTIAL_LONGEST_NS) {
+		add(&counts->too_long);
+		return;
+	}
+	histogram = found_or_made(&storage_calls, &key, &empty);
+	if (!histogram) {
+		add(&counts->overflowed);
+		key.cgroup_id = 0;
+		key.device = 0;
+		histogram = bpf_map_lookup_elem(&storage_calls, &key);
+	}
+	if (!histogram)
+		return;
+	__sync_fetch_and_add(&histogram->sum_ns, ns);
+	if (ns <= EXPONENTIAL_SHORTEST_NS)
+		add(&histogram->zeros);
+	else
+		__sync_fetch_and_add(
+			&histogram->buckets[exponential_bucket(ns) & (STORAGE_CALL_BUCKETS - 1)],
+			1);
+}
+
 static __always_inline bool is_slow(const struct storage_settings *settings,
 				    const struct storage_operation *operation)
 {
@@ -361,6 +443,7 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
 	slot->operation.at[STORAGE_EVENT_EXIT] = bpf_ktime_get_ns();
 	slot->phase = PHASE_FREE;
 	add(&counts->finished);
+	observe(&slot->operation, counts);
 	if (is_slow(settings, &slot->operation))
 		report(&slot->operation, counts);
 	return 0;

@@ -20,6 +20,7 @@
 #define STORAGE_WAITS 6 /* the longest ones of an operation that are kept */
 #define STORAGE_COMM_LEN 16
 #define STORAGE_SYSCALLS 512
+#define STORAGE_CALL_BUCKETS 256
 
 enum storage_call {
 	STORAGE_CALL_NONE = 0,
@@ -149,6 +150,25 @@ struct storage_settings {
 	__u8 call_of[STORAGE_SYSCALLS]; /* system call's number to enum storage_call */
 };
 
+struct storage_call_key {
+	__u64 cgroup_id; /* inode of the cgroup's directory */
+	__u32 device; /* of the filesystem; 0: the call has no file. With cgroup 0: overflow */
+	__u32 call; /* enum storage_call */
+};
+
+/* Buckets as of struct storage_histogram in storage.h. Counts only grow, on all CPUs together. */
+struct storage_call_histogram {
+	__u64 sum_ns;
+	__u64 zeros;
+	__u32 buckets[STORAGE_CALL_BUCKETS];
+};
+
+struct storage_call_error_key {
+	struct storage_call_key key;
+	__s32 error; /* -errno */
+	__u32 reserved;
+};
+
 /* Counted in the kernel since the load. tracked = finished + abandoned + in flight. */
 struct storage_operation_counters {
 	__u64 tracked;
@@ -157,8 +177,10 @@ struct storage_operation_counters {
 	__u64 collided; /* not tracked: the slot was another task's */
 	__u64 reported; /* slow, and in the ring */
 	__u64 lost; /* slow, and no room in the ring */
-	__u64 overflowed; /* finished, but the table of series was full */
-	__u64 reserved;
+	__u64 overflowed; /* finished, and counted in the overflow series of the call */
+	__u64 too_long; /* finished, and longer than the last bucket: not in the histograms */
+	__u64 errors; /* finished with an error */
+	__u64 lost_errors; /* ... for which the table had no room */
 };
 
 _Static_assert(sizeof(struct storage_request) == 48, "regenerate the events");

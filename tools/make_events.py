@@ -75,6 +75,9 @@ VIEWS = (
             "storage_operation",
             "storage_report",
             "storage_settings",
+            "storage_call_key",
+            "storage_call_histogram",
+            "storage_call_error_key",
             "storage_operation_counters",
         ),
         {

@@ -201,7 +201,9 @@ enum memcg_memory_event {
 
 #pragma clang attribute pop
 
+#define EINTR 4
 #define EEXIST 17
+#define ERESTARTSYS 512
 
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004

@@ -285,6 +285,71 @@ class StorageSettingsLayout:
     }
 
 
+class StorageCallKey(NamedTuple):
+    """struct storage_call_key."""
+
+    cgroup_id: int
+    device: int
+    call: int
+
+
+class StorageCallKeyLayout:
+    """Where struct storage_call_key has its fields, in bytes: (offset, size)."""
+
+    STRUCT: ClassVar[str] = "storage_call_key"
+    SIZE_BYTES: ClassVar[int] = 16
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QII")
+    OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
+        "cgroup_id": (0, 8),
+        "device": (8, 4),
+        "call": (12, 4),
+    }
+
+
+class StorageCallHistogram(NamedTuple):
+    """struct storage_call_histogram."""
+
+    sum_ns: int
+    zeros: int
+    buckets: bytes
+
+
+class StorageCallHistogramLayout:
+    """Where struct storage_call_histogram has its fields, in bytes: (offset, size)."""
+
+    STRUCT: ClassVar[str] = "storage_call_histogram"
+    SIZE_BYTES: ClassVar[int] = 1040
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQ1024s")
+    OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
+        "sum_ns": (0, 8),
+        "zeros": (8, 8),
+        "buckets": (16, 1024),
+    }
+
+
+class StorageCallErrorKey(NamedTuple):
+    """struct storage_call_error_key."""
+
+    cgroup_id: int
+    device: int
+    call: int
+    error: int
+    reserved: int
+
+
+class StorageCallErrorKeyLayout:
+    """Where struct storage_call_error_key has its fields, in bytes: (offset, size)."""
+
+    STRUCT: ClassVar[str] = "storage_call_error_key"
+    SIZE_BYTES: ClassVar[int] = 24
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QIIiI")
+    OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
+        "key": (0, 16),
+        "error": (16, 4),
+        "reserved": (20, 4),
+    }
+
+
 class StorageOperationCounters(NamedTuple):
     """struct storage_operation_counters."""
 
@@ -295,15 +360,17 @@ class StorageOperationCounters(NamedTuple):
     reported: int
     lost: int
     overflowed: int
-    reserved: int
+    too_long: int
+    errors: int
+    lost_errors: int
 
 
 class StorageOperationCountersLayout:
     """Where struct storage_operation_counters has its fields, in bytes: (offset, size)."""
 
     STRUCT: ClassVar[str] = "storage_operation_counters"
-    SIZE_BYTES: ClassVar[int] = 64
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQ")
+    SIZE_BYTES: ClassVar[int] = 80
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQQQ")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
         "tracked": (0, 8),
         "finished": (8, 8),
@@ -312,5 +379,7 @@ class StorageOperationCountersLayout:
         "reported": (32, 8),
         "lost": (40, 8),
         "overflowed": (48, 8),
-        "reserved": (56, 8),
+        "too_long": (56, 8),
+        "errors": (64, 8),
+        "lost_errors": (72, 8),
     }

@@ -9,18 +9,22 @@ from __future__ import annotations
 import dataclasses
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from otel_oom import errors
 from otel_oom.bpf import layout, loader, ring, tracepoints
 from otel_oom.bpf import storage_operations_events as events
 from otel_oom.receivers.storage import calls
+from otel_oom.receivers.storage.histogram import BUCKETS, Histogram, Key
 
 MODULES = ("ext4", "jbd2", "xfs", "btrfs")
 _DRAIN = 4096
 _CALLS = 16
 _SYSCALLS = 512
 _SETTINGS = events.StorageSettingsLayout.FORMAT
+_KEY, _HISTOGRAM = events.StorageCallKeyLayout.FORMAT, events.StorageCallHistogramLayout.FORMAT
+_ERROR = events.StorageCallErrorKeyLayout.FORMAT
+_BUCKETS = struct.Struct(f"<{BUCKETS}I")
 _NANOSECONDS = 1_000_000_000
 
 _DIRTY_THROTTLE = {"on_dirty_throttle": 8, "on_dirty_throttle_of_12": 12}
@@ -45,6 +49,9 @@ _LAYOUTS = (
     events.StorageOperationLayout,
     events.StorageReportLayout,
     events.StorageSettingsLayout,
+    events.StorageCallKeyLayout,
+    events.StorageCallHistogramLayout,
+    events.StorageCallErrorKeyLayout,
     events.StorageOperationCountersLayout,
 )
 
@@ -57,6 +64,7 @@ class Settings:
     total_s: float
     sample: Mapping[str, int]
     ring_bytes: int
+    max_series: int
 
 
 class Operations:
@@ -65,6 +73,7 @@ class Operations:
     def __init__(self, settings: Settings) -> None:
         """Load and attach; `ProbeUnsupported` or `LoadFailed` says why it cannot be."""
         self.left_out: dict[str, str] = {}
+        self._read: dict[bytes, tuple[bytes, Histogram]] = {}
         self._object = loader.Object("storage_operations")
         try:
             self._attach(settings)
@@ -83,6 +92,31 @@ class Operations:
         """Raw `struct storage_report`s, oldest first, which leave the ring."""
         return self._ring.drain(_DRAIN)
 
+    def read(self) -> dict[Key, Histogram]:
+        """Durations of all calls so far, of series that have any."""
+        items = self._object.items("storage_calls", _KEY.size, _HISTOGRAM.size)
+        return {
+            Key(*_KEY.unpack(key)): self._histogram(key, value)
+            for key, value in items.items()
+            if any(value)
+        }
+
+    def errors(self) -> dict[tuple[Key, int], int]:
+        """Failed calls so far, by series and errno."""
+        found = {}
+        for raw, count in self._object.items("storage_call_errors", _ERROR.size, 8).items():
+            *key, number, _ = _ERROR.unpack(raw)
+            found[Key(*key), -number] = int.from_bytes(count, "little")
+        return found
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Give the room of these series to others; one that comes again begins at 0."""
+        for key in keys:
+            if not key.is_overflow:
+                raw = _KEY.pack(*key)
+                self._object.delete("storage_calls", raw)
+                self._read.pop(raw, None)
+
     def counters(self) -> events.StorageOperationCounters:
         """Counts since the load, made in the kernel."""
         form = events.StorageOperationCountersLayout.FORMAT
@@ -96,9 +130,21 @@ class Operations:
         """Instructions that the verifier walked, by program."""
         return self._object.verified_instructions()
 
+    def _histogram(self, key: bytes, value: bytes) -> Histogram:
+        """The same object as at the last reading, if nothing has moved."""
+        before = self._read.get(key)
+        if before is None or before[0] != value:
+            sum_ns, zeros, buckets = _HISTOGRAM.unpack(value)
+            before = value, Histogram(sum_ns, zeros, _BUCKETS.unpack(buckets))
+            self._read[key] = before
+        return before[1]
+
+    def detach(self) -> None:
+        """Stop following; what was counted and what is in the ring can still be read."""
+        self._object.detach()
+
     def close(self) -> None:
         """Detach and unload."""
-        self._object.detach()
         self._ring.close()
         self._counters.close()
         self._object.close()
@@ -108,7 +154,11 @@ class Operations:
         layout.check(self._object.types(), _LAYOUTS)
         self._object.choose(programs)
         self._object.set_max_entries("storage_reports", settings.ring_bytes)
+        overflow = [_KEY.pack(0, 0, call) for call in calls.NAMES.values()]
+        self._object.set_max_entries("storage_calls", settings.max_series + len(overflow))
         self._object.load()
+        for key in overflow:
+            self._object.update("storage_calls", key, bytes(_HISTOGRAM.size))
         self._object.update("storage_settings", bytes(4), _encode(settings))
         for program in programs:
             self._object.attach(program)

@@ -118,7 +118,7 @@ class Streams:
         disk = self._disks.get(key.device)
         if disk is not None and not self._is_told_of(disk, series.metric):
             return None
-        name = disk.name if disk else "{}:{}".format(*histogram.major_minor(key.device))
+        name = disk.name if disk else _number(key.device)
         cgroup = self._cgroups.path(key.cgroup_id) or key.cgroup_id or None
         return Stream(series.metric, cgroup, name, operation, series.error)
 
@@ -133,7 +133,7 @@ class Streams:
         checked = self._unchecked[-_CHECKED_A_COLLECTION:]
         del self._unchecked[-_CHECKED_A_COLLECTION:]
         cgroups = self._cgroups.gone(checked)
-        disks = self._disks.gone({key.device for key in keys})
+        disks = self._disks.gone({key.device for key in keys if histogram.is_disk(key.device)})
         return {key for key in keys if key.cgroup_id in cgroups or key.device in disks}
 
     def _forget(self, tier: tiers.Tier, values: Mapping[_Series, Value], gone: set[Key]) -> None:
@@ -162,6 +162,11 @@ def _values(tier: tiers.Tier) -> Iterator[tuple[_Series, Value]]:
     for (key, error), count in reading.errors.items():
         if count:
             yield _Series(tier.name, semconv.METRIC_OPERATION_ERRORS, key, error), count
+
+
+def _number(device: int) -> str:
+    """A device that has no name, as a filesystem over several disks; empty if there is none."""
+    return "{}:{}".format(*histogram.major_minor(device)) if device else ""
 
 
 def _sum(one: Value | None, other: Value) -> Value:
