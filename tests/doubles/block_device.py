@@ -30,10 +30,9 @@ _MKFS = {
     "xfs": ["mkfs.xfs", "-q", "-f"],
     "btrfs": ["mkfs.btrfs", "-q", "-f"],
 }
-PACKAGES = {"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"}
-"""Debian's packages that make each file system."""
-
 FILESYSTEMS = tuple(_MKFS)
+"""What `make_filesystem` makes; ext4 with a journal where it does not say otherwise."""
+
 _BUSY_S = 10.0
 _POLL_S = 0.01
 
