@@ -92,7 +92,7 @@ class Truth:
     """The recorded events, read as what happened to one task."""
 
     def __init__(self, recorded: Sequence[Event], tid: int, *beside: int) -> None:
-        self._events = recorded
+        self.events = recorded
         self.sleeps = list(_sleeps(recorded, tid))
         mine = list(_requests_of(recorded, {tid, *beside}))
         self.spans: dict[str, list[Span]] = {
@@ -117,7 +117,7 @@ class Truth:
     def timeline(self, operation: Operation) -> list[str]:
         """Its events, a line each: since the start, since the line before, what and who."""
         lines, before = [], operation.start_ns
-        for event in self._events:
+        for event in self.events:
             if operation.start_ns - 1000 <= event.time_ns <= operation.end_ns + 1000:
                 since = (event.time_ns - operation.start_ns) / 1e6
                 gap = (event.time_ns - before) / 1e6
