@@ -234,11 +234,11 @@ static __always_inline bool fill_file(struct storage_file *ret, const struct tas
 	ret->device = BPF_CORE_READ(inode, i_sb, s_dev);
 	*inode_address = (__u64)inode;
 	type = ret->mode & S_IFMT;
-	if (type == S_IFBLK)
+	if (type == S_IFBLK) {
 		ret->device = BPF_CORE_READ(inode, i_rdev);
-	else if (type != S_IFREG && type != S_IFDIR)
-		return false;
-	return !waits_for_no_device(ret->magic);
+		return true;
+	}
+	return (type == S_IFREG || type == S_IFDIR) && !waits_for_no_device(ret->magic);
 }
 
 static __always_inline bool has_file(__u32 call)
