@@ -281,6 +281,14 @@ STORAGE_CGROUP_ID = _own(
     "int",
     "On the resource, in place of the path where that is not known: the kernel's id.",
 )
+RECLAIM_DURATION = _own(
+    "storage.reclaim.duration", "double", "Within the operation: in direct reclaim of memory.", "s"
+)
+OVERLAP = _own(
+    "storage.overlap",
+    "string",
+    "On a link: what the operation overlaps in time in the same cgroup, as `oom.kill`.",
+)
 STORAGE_MISSING = _own("storage.missing", "string[]", "What could not be had, each `name: reason`.")
 
 STORAGE_ATTRIBUTES = (

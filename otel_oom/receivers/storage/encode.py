@@ -1,0 +1,208 @@
+"""Slow operations as OTLP: of each a span with an event a stage, and a log record.
+
+Ids are made from the boot id and the operation's own numbers, so the same operation has the
+same ids however often it is sent. Operations of one cgroup share a resource. They may come by
+the ten thousand a second, so they are written in the wire form, and what comes again from
+one to the next is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from otel_oom import semconv
+from otel_oom.pipeline import data
+from otel_oom.pipeline.otlp import wire, wire_values
+from otel_oom.receivers.storage import attributes, words
+from otel_oom.receivers.storage.shapes import Shapes
+from otel_oom.receivers.storage.slow import Slow
+
+_MOST_KEPT = 1024
+_TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
+_ITEM = wire.tag(2, wire.LENGTH)
+"""Before a log record or a span in what is around it."""
+
+
+class Overlap(NamedTuple):
+    """Something of the same cgroup at the same time: its span, and what it is (`oom.kill`)."""
+
+    trace_id: bytes
+    span_id: bytes
+    what: str
+
+
+Overlapping = Callable[[str, int, int], Sequence[Overlap]]
+"""What overlaps a time, from and to in Unix nanoseconds, in the cgroup of a path."""
+
+
+class _Resource:
+    """Fields of `Resource` (opentelemetry-proto, resource/v1/resource.proto)."""
+
+    ID = attributes.of_field(1)[semconv.STORAGE_CGROUP_ID]
+    PATH = attributes.of_field(1)[semconv.PROCESS_LINUX_CGROUP]
+
+
+class _Log:
+    """Fields of `LogRecord` (logs/v1/logs.proto), or what precedes them."""
+
+    TIME, OBSERVED_TIME = wire.tag(1, wire.EIGHT_BYTES), wire.tag(11, wire.EIGHT_BYTES)
+    SEVERITY = wire.integer(2, SeverityNumber.SEVERITY_NUMBER_WARN) + wire.text(3, "WARN")
+    BODY = wire_values.before_text(5)
+    ATTRIBUTES = attributes.Table(6)
+    UID = attributes.of_field(6)[semconv.LOG_RECORD_UID].of
+    TRACE_ID = wire.tag(9, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
+    SPAN_ID = wire.tag(10, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
+    EVENT_NAME = wire.text(12, semconv.EVENT_SLOW_OPERATION)
+
+
+class _Span:
+    """Fields of `Span` (trace/v1/trace.proto), or what precedes them."""
+
+    TRACE_ID = wire.tag(1, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
+    SPAN_ID = wire.tag(2, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
+    KIND = wire.integer(6, Span.SpanKind.SPAN_KIND_INTERNAL)
+    START, END = wire.tag(7, wire.EIGHT_BYTES), wire.tag(8, wire.EIGHT_BYTES)
+    ATTRIBUTES = attributes.Table(9)
+    LINK, STATUS = 13, 15
+
+
+class _Link:
+    """Fields of `Span.Link`."""
+
+    TRACE_ID, SPAN_ID = 1, 2
+    WHAT = attributes.of_field(4)[semconv.OVERLAP]
+
+
+class Encoder:
+    """Makes OTLP of slow operations. `cgroup_path` is None of a cgroup that nobody knows."""
+
+    def __init__(
+        self,
+        *,
+        boot_id: str,
+        version: str,
+        cgroup_path: Callable[[int], str | None],
+        overlapping: Overlapping | None = None,
+    ) -> None:
+        self._boot_id = boot_id.encode()
+        self._cgroup_path = cgroup_path
+        self._overlapping = overlapping
+        self._shapes = Shapes()
+        scope = InstrumentationScope(name=semconv.SCOPE_STORAGE, version=version)
+        self._scope_start = wire.message(1, scope.SerializeToString())
+        self._scope_end = wire.text(3, semconv.SCHEMA_URL)
+
+    def batches(
+        self, slows: Sequence[Slow], to_unix_ns: int, now_ns: int
+    ) -> tuple[data.Batch, data.Batch]:
+        """Log records and spans, one of each an operation; `to_unix_ns` turns its clock to Unix's.
+
+        `LogsData` and `TracesData`, and what is around the items in them, have the same fields.
+        """
+        logs: dict[int, list[bytes]] = {}
+        spans: dict[int, list[bytes]] = {}
+        for slow in slows:
+            log, span = self._encode(slow, to_unix_ns, now_ns)
+            logs.setdefault(slow.cgroup_id, []).extend((_ITEM, wire.varint(len(log)), log))
+            spans.setdefault(slow.cgroup_id, []).extend((_ITEM, wire.varint(len(span)), span))
+        return (
+            data.Batch(data.Signal.LOGS, self._by_cgroup(logs), len(slows)),
+            data.Batch(data.Signal.TRACES, self._by_cgroup(spans), len(slows)),
+        )
+
+    def _by_cgroup(self, items: dict[int, list[bytes]]) -> bytes:
+        return b"".join(self._resource(cgroup_id, each) for cgroup_id, each in items.items())
+
+    def _resource(self, cgroup_id: int, items: list[bytes]) -> bytes:
+        path = self._cgroup_path(cgroup_id)
+        workload = _Resource.ID.of(cgroup_id) if path is None else _Resource.PATH.of(path)
+        scope = b"".join((self._scope_start, *items, self._scope_end))
+        return wire.message(1, wire.message(1, workload) + wire.message(2, scope))
+
+    def _encode(self, slow: Slow, to_unix_ns: int, now_ns: int) -> tuple[bytes, bytes]:
+        """The `LogRecord` and the `Span` of one operation."""
+        line, error = slow.line, slow.subject.error
+        trace_id, span_id = self._ids(slow.identity)
+        times_ns = [time_ns + to_unix_ns for time_ns in line.times_ns]
+        end = wire.eight_bytes(times_ns[-1])
+        text = words.body(slow).encode()
+        log = (
+            _Log.TIME,
+            end,
+            _Log.SEVERITY,
+            _Log.BODY[len(text)],
+            text,
+            *_Log.ATTRIBUTES.of(slow),
+            self._shapes.log_stages(line.kinds, line.times_ns),
+            _Log.UID((trace_id + span_id).hex()),
+            _Log.TRACE_ID,
+            trace_id,
+            _Log.SPAN_ID,
+            span_id,
+            _Log.OBSERVED_TIME,
+            wire.eight_bytes(now_ns),
+            _Log.EVENT_NAME,
+        )
+        span = (
+            _Span.TRACE_ID,
+            trace_id,
+            _Span.SPAN_ID,
+            span_id,
+            _name(slow.subject.operation),
+            _Span.START,
+            wire.eight_bytes(times_ns[0]),
+            _Span.END,
+            end,
+            *_Span.ATTRIBUTES.of(slow),
+            self._shapes.span_events(line.kinds, times_ns),
+            self._links(slow.cgroup_id, times_ns) if self._overlapping else b"",
+            _status(error) if error else b"",
+        )
+        return b"".join(log), b"".join(span)
+
+    def _ids(self, identity: tuple[int, ...]) -> tuple[bytes, bytes]:
+        """Trace id and span id."""
+        text = b"%b\0%b" % (self._boot_id, repr(identity).encode())
+        digest = hashlib.blake2b(text, digest_size=_TRACE_ID_BYTES + _SPAN_ID_BYTES).digest()
+        return digest[:_TRACE_ID_BYTES], digest[_TRACE_ID_BYTES:]
+
+    def _links(self, cgroup_id: int, times_ns: list[int]) -> bytes:
+        """Links to what overlaps the operation in its cgroup."""
+        path = self._cgroup_path(cgroup_id)
+        if path is None or self._overlapping is None:
+            return b""
+        found = self._overlapping(path, times_ns[0], times_ns[-1])
+        return b"".join(_link(overlap) for overlap in found)
+
+
+def _link(overlap: Overlap) -> bytes:
+    content = (
+        wire.message(_Link.TRACE_ID, overlap.trace_id),
+        wire.message(_Link.SPAN_ID, overlap.span_id),
+        _Link.WHAT[overlap.what],
+    )
+    return wire.message(_Span.LINK, b"".join(content))
+
+
+@functools.cache
+def _name(operation: str) -> bytes:
+    """Name and kind of a span."""
+    return wire.text(5, semconv.SPAN_STORAGE_PREFIX + operation) + _Span.KIND
+
+
+@functools.lru_cache(_MOST_KEPT)
+def _status(error: str) -> bytes:
+    """The status ERROR, with what the error's name means where that is known."""
+    number = getattr(errno, error, 0)
+    message = wire.text(2, os.strerror(number)) if number else b""
+    code = wire.integer(3, Status.StatusCode.STATUS_CODE_ERROR)
+    return wire.message(_Span.STATUS, message + code)
