@@ -13,6 +13,7 @@ OBJECTS := $(PROBES:bpf/%.bpf.c=otel_oom/bpf/objects/%.bpf.o)
 C_FILES := $(wildcard bpf/*.[ch] bpf/bcc/*.[ch] tests/doubles/*.c) $(filter-out %/vmlinux.h,$(wildcard bpf/include/*.h))
 
 PACKAGES := clang llvm clang-format libbpf1 libbpf-dev libc6-dev python3-venv
+TEST_PACKAGES := e2fsprogs xfsprogs btrfs-progs fio
 IMAGE_PACKAGES := buildah runc mmdebstrap
 KERNEL_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs
 
@@ -38,6 +39,7 @@ demo: venv ## run the agent, make a real OOM kill whose victim is not the trigge
 	$(BIN)/python -P tools/demo.py $(ARGS)
 
 test: venv ## run the tests against the installed wheel (ARGS="-k name")
+	@tools/deps.sh $(TEST_PACKAGES)
 	$(BIN)/python -P -m pytest --installed $(ARGS)
 
 lint: venv ## ruff, mypy, the layers of imports, clang-format, generated files

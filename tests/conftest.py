@@ -15,7 +15,13 @@ from doubles import real_collector, skips
 
 import otel_oom
 
-_NEEDS = {"root": skips.root, "go": skips.go, "image": skips.image, "kernels": skips.kernels}
+_NEEDS = {
+    "root": skips.root,
+    "storage": skips.storage,
+    "go": skips.go,
+    "image": skips.image,
+    "kernels": skips.kernels,
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
