@@ -14,6 +14,7 @@ SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 """The schema of the conventional names; set on every scope."""
 
 SCOPE_OOM = "otel_oom.receivers.oom"
+SCOPE_STORAGE = "otel_oom.receivers.storage"
 
 
 class Stability(enum.StrEnum):
@@ -22,6 +23,20 @@ class Stability(enum.StrEnum):
     DEVELOPMENT = "development"
     RELEASE_CANDIDATE = "release_candidate"
     STABLE = "stable"
+
+
+class Layer(enum.StrEnum):
+    """The layers of the storage stack, from the top; `memory` is a delay for want of it."""
+
+    SYSCALL = "syscall"
+    PAGE_CACHE = "page_cache"
+    FILESYSTEM = "filesystem"
+    JOURNAL = "journal"
+    BLOCK_QUEUE = "block_queue"
+    SCHEDULER = "scheduler"
+    DEVICE = "device"
+    WAKEUP = "wakeup"
+    MEMORY = "memory"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,18 +87,25 @@ def _conventional(key: str, of: str, brief: str, stability: Stability) -> str:
 
 
 _RC, _DEV = Stability.RELEASE_CANDIDATE, Stability.DEVELOPMENT
+_STABLE = Stability.STABLE
 
 LOG_RECORD_UID = _conventional(
     "log.record.uid", "string", "Unique to the record: a backend drops a duplicate by it.", _DEV
 )
 
 PROCESS_PID = _conventional(
-    "process.pid", "int", "Victim: thread-group id in the initial PID namespace.", _RC
+    "process.pid",
+    "int",
+    "Victim, or who asked for the operation: thread-group id in the initial PID namespace.",
+    _RC,
 )
 PROCESS_VPID = _conventional("process.vpid", "int", "Victim: in its own PID namespace.", _RC)
 PROCESS_PARENT_PID = _conventional("process.parent_pid", "int", "Victim's parent.", _RC)
 PROCESS_EXECUTABLE_NAME = _conventional(
-    "process.executable.name", "string", "Victim: the kernel's name of the process (comm).", _RC
+    "process.executable.name",
+    "string",
+    "Victim, or who asked for the operation: the kernel's name of the process (comm).",
+    _RC,
 )
 PROCESS_COMMAND_ARGS = _conventional(
     "process.command_args",
@@ -96,7 +118,11 @@ PROCESS_CREATION_TIME = _conventional(
 )
 PROCESS_USER_ID = _conventional("process.user.id", "int", "Victim: real user id.", _RC)
 PROCESS_LINUX_CGROUP = _conventional(
-    "process.linux.cgroup", "string", "Victim: path of its memory cgroup.", _RC
+    "process.linux.cgroup",
+    "string",
+    "Victim: path of its memory cgroup. Storage: path of the cgroup that the kernel accounts the "
+    "operation to, on the resource.",
+    _RC,
 )
 PROCESS_EXIT_CODE = _conventional(
     "process.exit.code", "int", "Victim: 128 + signal, as shells and runtimes print it.", _RC
@@ -189,16 +215,135 @@ HOST_PSI_FULL = _own(
     "linux.psi.memory.full.avg10", "double", "Memory pressure of the host: all stalled.", "%"
 )
 
+OOM_ATTRIBUTES = tuple(ATTRIBUTES)
+"""What a kill has."""
+
+SYSTEM_DEVICE = _conventional(
+    "system.device", "string", "Name of the block device, as in /dev: `nvme0n1`, `dm-0`.", _DEV
+)
+DISK_IO_DIRECTION = _conventional(
+    "disk.io.direction", "string", "`read` or `write`; not there for what is neither.", _DEV
+)
+FILE_PATH = _conventional("file.path", "string", "The file, where its path can be had.", _DEV)
+FILE_INODE = _conventional("file.inode", "string", "The file's inode number.", _DEV)
+FILESYSTEM_TYPE = _conventional("system.filesystem.type", "string", "The file's filesystem.", _DEV)
+ERROR_TYPE = _conventional(
+    "error.type", "string", "How the operation failed, as the kernel names the error.", _STABLE
+)
+METRIC_OVERFLOW = _conventional(
+    "otel.metric.overflow",
+    "boolean",
+    "True on the series that has everything beyond `max_series`.",
+    _DEV,
+)
+OPERATION = _own(
+    "storage.operation",
+    "string",
+    "`read`, `write`, `fsync`, `fdatasync`, `flush`, `discard` and so on.",
+)
+LAYER = _own("storage.layer", "string", f"One of {', '.join(f'`{layer}`' for layer in Layer)}.")
+DELAY_LAYER = _own("storage.delay.layer", "string", "The verdict: the layer of the longest gap.")
+DELAY_FROM = _own("storage.delay.from", "string", "The stage at which the longest gap begins.")
+DELAY_TO = _own("storage.delay.to", "string", "The stage at which it ends.")
+DELAY_GAP = _own("storage.delay.gap", "double", "How long it is.", "s")
+DELAY_SHARE = _own("storage.delay.share", "double", "Its share of the whole, 0 to 1.", "1")
+THRESHOLD = _own(
+    "storage.threshold", "string", "The one that was exceeded: `stage`, or `total`, which wins."
+)
+STAGES = _own(
+    "storage.stages",
+    "map[]",
+    "On the log: each stage as `{name, layer, offset}`, offset in seconds from the start.",
+)
+STORAGE_BYTES = _own("storage.bytes", "int", "Bytes moved.", "By")
+STORAGE_REQUESTS = _own("storage.requests", "int", "Block requests that the operation waited for.")
+STORAGE_MERGED = _own(
+    "storage.merged",
+    "boolean",
+    "Whether the block request serves several submitters, of whom the first is named.",
+)
+STORAGE_FLAGS = _own(
+    "storage.flags",
+    "string[]",
+    "Of the block request: `sync`, `meta`, `fua`, `preflush`, `readahead`, `background`.",
+)
+STORAGE_SECTOR = _own(
+    "storage.sector", "int", "Of the block request: its first sector of 512 bytes."
+)
+ATTRIBUTION = _own(
+    "storage.attribution",
+    "string",
+    "How it is known who asked: `task` (its own system call), `inode` (owner of the file that is "
+    "written back) or `cgroup` (whom the kernel accounts the block request to).",
+)
+STORAGE_CGROUP_ID = _own(
+    "storage.cgroup.id",
+    "int",
+    "On the resource, in place of the path where that is not known: the kernel's id.",
+)
+STORAGE_MISSING = _own("storage.missing", "string[]", "What could not be had, each `name: reason`.")
+
+STORAGE_ATTRIBUTES = (
+    LOG_RECORD_UID,
+    PROCESS_PID,
+    PROCESS_EXECUTABLE_NAME,
+    PROCESS_LINUX_CGROUP,
+    *tuple(ATTRIBUTES)[len(OOM_ATTRIBUTES) :],
+)
+"""What storage operations have: on log records, spans, or metrics."""
+
 EVENT_OOM_KILL = "oom.kill"
 SPAN_OOM_KILL = "oom.kill"
 METRIC_OOM_KILLS = Metric(
     "oom.kills", "monotonic sum", "{kill}", "Processes that the kernel killed for memory."
 )
 
-EVENTS = (Event(EVENT_OOM_KILL, "The kernel killed a process for memory. Severity ERROR."),)
+EVENT_SLOW_OPERATION = "storage.slow_operation"
+SPAN_STORAGE_PREFIX = "storage."
+"""Before the operation: `storage.fsync`."""
+
+METRIC_OPERATION_DURATION = Metric(
+    "storage.operation.duration",
+    "exponential histogram",
+    "s",
+    "From the system call to its return.",
+)
+METRIC_QUEUE_DURATION = Metric(
+    "storage.block.queue.duration",
+    "exponential histogram",
+    "s",
+    "Block requests: from their start to their issue to the driver.",
+)
+METRIC_DEVICE_DURATION = Metric(
+    "storage.block.device.duration",
+    "exponential histogram",
+    "s",
+    "Block requests: from their issue to the driver to their completion.",
+)
+METRIC_OPERATION_ERRORS = Metric(
+    "storage.operation.errors", "monotonic sum", "{operation}", "Operations that failed."
+)
+
+EVENTS = (
+    Event(EVENT_OOM_KILL, "The kernel killed a process for memory. Severity ERROR."),
+    Event(EVENT_SLOW_OPERATION, "A storage operation was slow. Severity WARN."),
+)
 SPAN_EVENTS = (
     Event("marked", "The kernel chose the process."),
     Event("signal_delivered", "SIGKILL reached it."),
     Event("exited", "Its last thread is gone."),
 )
-METRICS = (METRIC_OOM_KILLS,)
+STAGES_OF_REQUEST = (
+    Event("block.started", "The block layer made the request. Layer `block_queue`."),
+    Event("block.issued", "It was given to the driver. Layer `block_queue`."),
+    Event("block.completed", "The driver said that it is done. Layer `device`."),
+)
+"""Span events of a block request; `storage.layer` is the layer of the gap that ends there."""
+
+METRICS = (
+    METRIC_OOM_KILLS,
+    METRIC_OPERATION_DURATION,
+    METRIC_QUEUE_DURATION,
+    METRIC_DEVICE_DURATION,
+    METRIC_OPERATION_ERRORS,
+)
