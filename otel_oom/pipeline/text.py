@@ -31,6 +31,14 @@ def size(count_bytes: float) -> str:
     return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def duration(seconds: float) -> str:
+    """A time for a person, in three digits: `870 ns`, `64.9 ms`, `1.25 s`."""
+    for unit, factor in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
+        if abs(seconds) * factor < 999.5:  # noqa: PLR2004
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s" if abs(seconds) < 999.5 else f"{seconds:.0f} s"  # noqa: PLR2004
+
+
 def time(unix_ns: int, zone: dt.tzinfo | None = None) -> str:
     """Unix nanoseconds as ISO 8601 with milliseconds; the local zone unless another is given."""
     seconds, rest_ns = divmod(unix_ns, 1_000_000_000)
