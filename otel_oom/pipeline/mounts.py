@@ -7,6 +7,7 @@ import re
 from typing import NamedTuple
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_MINOR_BITS = 20
 
 
 class Mount(NamedTuple):
@@ -41,3 +42,24 @@ def _mount(root: pathlib.Path, line: str) -> Mount:
 def _unescaped(field: str) -> str:
     """A field of the table: space, tab, newline and backslash are octal (fstab(5))."""
     return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)
+
+
+def filesystem_types(root: pathlib.Path) -> dict[int, str]:
+    """The type of each mounted filesystem by its device (the kernel's dev_t), from mountinfo."""
+    for process in ("1", "self"):  # the host's, else what is mounted here
+        try:
+            text = (root / f"proc/{process}/mountinfo").read_text(errors="backslashreplace")
+        except OSError:
+            continue
+        return dict(filter(None, map(_filesystem, text.splitlines())))
+    return {}
+
+
+def _filesystem(line: str) -> tuple[int, str] | None:
+    """Device and type of `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS... - TYPE SOURCE OPTIONS`."""
+    before, _, after = line.partition(" - ")
+    fields = before.split(" ")
+    major, _, minor = fields[2].partition(":") if len(fields) > 2 else ("", "", "")  # noqa: PLR2004
+    if not major.isdecimal() or not minor.isdecimal() or not after:
+        return None
+    return int(major) << _MINOR_BITS | int(minor), after.split(" ")[0]

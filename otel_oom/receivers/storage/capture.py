@@ -1,0 +1,88 @@
+"""The attached tiers and the streams of one run.
+
+Nothing here sends: what is ready is handed to whom the receiver names.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Callable
+
+from otel_oom import errors
+from otel_oom.pipeline.data import Batch
+from otel_oom.receivers.storage import block_tier, devices, metrics, streams, tiers, workloads
+from otel_oom.receivers.storage.config import Config
+
+Attach = Callable[[pathlib.Path, Config, workloads.Workloads, devices.Devices, str], tiers.Tier]
+
+TIERS: dict[str, Attach] = {"block": block_tier.BlockTier}
+"""How each is attached, by name."""
+
+
+class Capture:
+    """The attached tiers and the streams of one run, from start to shutdown."""
+
+    def __init__(self, config: Config, version: str) -> None:
+        """Attach what this kernel allows; what it does not is in `left_out`, with the reason."""
+        root = pathlib.Path(config.root_path)
+        self.cgroups = workloads.Workloads(root)
+        disks = devices.Devices(root, config.devices)
+        self.tiers: list[tiers.Tier] = []
+        self.left_out: dict[str, str] = {}
+        for name, attach in TIERS.items():
+            try:
+                self.tiers.append(attach(root, config, self.cgroups, disks, version))
+            except (errors.BpfError, OSError) as error:
+                self.left_out[name] = str(error)
+        self._streams = streams.Streams(config, self.cgroups, disks, time.time_ns())
+        self._encoder = metrics.Encoder(version)
+
+    def describe(self) -> str:
+        """The tiers, and what was left out, on one line."""
+        left_out = dict(self.left_out)
+        for tier in self.tiers:
+            left_out |= tier.left_out
+        reasons = (f"without {what}: {why.splitlines()[0]}" for what, why in left_out.items())
+        return "; ".join([*(tier.describe() for tier in self.tiers), *reasons])
+
+    def take(self, tier: tiers.Tier, put: Callable[[Batch], None]) -> bool:
+        """Hand on what a tier has drained, once; False if it had nothing."""
+        drained = tier.drain()
+        if drained is None:
+            return False
+        for batch in drained.batches:
+            put(batch)
+        for example in drained.exemplars:
+            stream = self._streams.find(tier, example.metric, example.key)
+            if stream is not None:
+                self._encoder.exemplar(stream, example)
+        return True
+
+    def collect(self, put: Callable[[Batch], None]) -> None:
+        """Hand on all that was counted."""
+        now_ns = time.time_ns()
+        for batch in self._encoder.batches(self._streams.collect(self.tiers, now_ns), now_ns):
+            put(batch)
+
+    def finish(self, put: Callable[[Batch], None]) -> None:
+        """Detach, then hand on all that is left."""
+        for tier in self.tiers:
+            tier.detach()
+            while self.take(tier, put):
+                pass
+        self.collect(put)
+
+    def lost(self) -> float:
+        """What the tiers had no room for."""
+        return float(sum(tier.lost() for tier in self.tiers))
+
+    def summary(self) -> list[str]:
+        """How the sums of every tier stand."""
+        return [line for tier in self.tiers for line in tier.summary()]
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for tier in self.tiers:
+            tier.close()
+        self.cgroups.close()
