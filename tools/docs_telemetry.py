@@ -27,8 +27,8 @@ _OWN_METRICS = {
     "rejected": "Items refused for good by a destination (partial success included).",
     "dropped": "Items given up by the agent, by `reason`.",
     "held": "Items on their way now: in a queue, a batch, an outbox.",
-    "kernel_lost": "Ring records that found no room, and runs of our programs that the kernel "
-    "skipped.",
+    "kernel_lost": "Ring records that found no room, runs of our programs that the kernel skipped, "
+    "and what else the receiver had no room for.",
     "oom_reconcile_difference": "Kills that the identities cannot explain. Positive: the kernel "
     "counted them and we did not see them. Negative: a bug of ours.",
     "event_loop_lag_s": "How late the event loop ran a timer: the worst of the last minute.",

@@ -11,6 +11,7 @@ import yaml
 
 from otel_oom import cli, semconv
 from otel_oom.config import problems
+from otel_oom.receivers.storage.config import OPERATIONS
 from otel_oom.service import config as configs
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -115,6 +116,7 @@ def test_attributes_exist(page):
         *semconv.ATTRIBUTES,
         *(named.name for named in (*semconv.METRICS, *semconv.EVENTS)),
         semconv.SPAN_STORAGE_PREFIX,
+        *(semconv.SPAN_STORAGE_PREFIX + operation for operation in OPERATIONS),
     }
     named = {
         code
