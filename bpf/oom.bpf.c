@@ -33,7 +33,7 @@ struct decision {
 	__s32 order;
 	__u32 gfp;
 	__u32 open; /* between entry and return of oom_kill_process */
-	__u32 kill_hooked; /* __oom_kill_process was seen in this decision */
+	__u32 kill_hooked; /* no __oom_kill_process goes unseen */
 	__u32 killing_tgid; /* its victim, until marked */
 	__u64 killing_task;
 };
@@ -442,6 +442,7 @@ static __always_inline int on_decision(const struct oom_control *oc)
 	decision->gfp = BPF_CORE_READ(oc, gfp_mask);
 	decision->killing_task = 0;
 	decision->killing_tgid = 0;
+	decision->kill_hooked = 1; /* probe.py attaches that hook before this one */
 	decision->open = 1;
 	return 0;
 }
