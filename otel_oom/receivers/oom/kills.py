@@ -27,8 +27,6 @@ _GROUP_QUIET_S = 0.02
 
 _AT_DELIVERY = OomMarkFlag.AT_DELIVERY.value
 _HAS_VICTIM = OomMarkFlag.HAS_VICTIM.value
-_KILLED = OomMarkFlag.KILLED.value
-_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN.value
 _GROUP = OomMemcgFlag.GROUP.value
 """Plain ints: an enum's `&` would take longer than all the rest that is done to a mark."""
 
@@ -201,7 +199,7 @@ class Assembler:
         return self._episode
 
     def _role(self, mark: Mark, episode: Episode) -> str:
-        if mark.raw.flags & (_KILLED | _KILLED_KNOWN) == _KILLED_KNOWN:
+        if mark.was_dying:
             self.tally.already_dying += 1
             return ALREADY_DYING
         episode.kills += 1

@@ -18,6 +18,8 @@ from otel_oom.bpf.events import OomMark, OomMarkFlag, OomMemcg, OomProcess
 _KIND = slice(
     events.OomHeaderLayout.OFFSETS["kind"][0], sum(events.OomHeaderLayout.OFFSETS["kind"])
 )
+_KILLED = OomMarkFlag.KILLED.value
+_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN.value
 _HEADER_BYTES = events.OomHeaderLayout.SIZE_BYTES
 _MARK = events.OomMarkLayout.FORMAT
 _DELIVERED = events.OomDeliveredLayout.FORMAT
@@ -73,6 +75,11 @@ class Mark(NamedTuple):
     def trigger_is_victim(self) -> bool:
         """Whether the process that asked for memory is the one that dies."""
         return self.trigger.tgid == self.raw.tgid
+
+    @property
+    def was_dying(self) -> bool:
+        """Whether the kernel is known to have killed nobody: the process was dying anyway."""
+        return self.raw.flags & (_KILLED | _KILLED_KNOWN) == _KILLED_KNOWN
 
     def has(self, flag: OomMarkFlag) -> bool:
         """Whether the kernel side set a flag."""
