@@ -297,7 +297,7 @@ async def test_a_consumer_that_blocks_longer_than_the_ring_holds_loses_no_count(
     tmp_path: pathlib.Path, group: memory_cgroup.MemoryCgroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oom, "_OUTBOX_BATCHES", 2)
-    async with bench(tmp_path, ring_size=8192) as at:
+    async with bench(tmp_path, ring_size=4096) as at:
         at.sink.open.clear()
         for _ in range(10):
             await asyncio.to_thread(kill, group)

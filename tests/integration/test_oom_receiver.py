@@ -280,9 +280,9 @@ async def test_a_ring_that_overflows_loses_nothing(tmp_path: pathlib.Path) -> No
     with memory_cgroup.temporary(32 * MIB) as group:
         async with oom_capture.running(tmp_path, within=group, ring_size=4096) as agent:
             await asyncio.sleep(0.5)
-            for _ in range(5):
+            for _ in range(8):
                 group.hog("eat=100M").wait()  # the loop stands still: nothing is read
-            await agent.until(lambda: told(agent) == 5, "five kills in all")
+            await agent.until(lambda: told(agent) == 8, "eight kills in all")
             lost = [k for k in agent.kills if k["oom.capture.mode"] == "counter"]
 
     assert {k["oom.missed.reason"] for k in lost} == {"ring_overflow"}

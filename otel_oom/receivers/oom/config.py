@@ -17,8 +17,9 @@ class Config:
     """Options of the receiver `oom`."""
 
     ring_size: ByteSize = ByteSize(1024 * 1024)
-    """Bytes of the kernel's ring, a power of two of at least 4 KiB. A kill takes 2 to 6 KiB in
-    it until the agent reads it; kills that find no room are reported from the counters."""
+    """Bytes of the kernel's ring, a power of two of at least 4 KiB. A kill takes 1 to 2 KiB in
+    it until the agent reads it, and the length of its command line; kills that find no room are
+    reported from the counters."""
 
     settle: Duration = Duration(0.25)
     """How long a record waits for its victim's exit. Shorter: more records without exit."""

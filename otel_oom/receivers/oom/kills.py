@@ -174,7 +174,6 @@ class Assembler:
             boot_ns=early.raw.boot_ns,
             trigger=early.raw.trigger,
             trigger_ancestors=early.raw.trigger_ancestors,
-            trigger_ancestor=early.raw.trigger_ancestor,
             trigger_tid=early.raw.trigger_tid,
             flags=late.raw.flags | early.raw.flags,
             decision=early.raw.decision,
@@ -185,7 +184,12 @@ class Assembler:
             decision_order=early.raw.decision_order,
             decision_gfp=early.raw.decision_gfp,
         )
-        return late._replace(raw=raw, trigger=early.trigger, trigger_path=early.trigger_path)
+        return late._replace(
+            raw=raw,
+            trigger=early.trigger,
+            raw_trigger_ancestors=early.raw_trigger_ancestors,
+            trigger_path=early.trigger_path,
+        )
 
     def _episode_of(self, mark: Mark, limit: Limit) -> Episode:
         group = group_memcg(mark, limit)

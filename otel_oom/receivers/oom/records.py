@@ -41,13 +41,18 @@ Identity = tuple[int, int]
 
 
 class Mark(NamedTuple):
-    """The kernel marked a victim, who is `identity`."""
+    """The kernel marked a victim, who is `identity`.
+
+    Ancestors stay as they came, for they differ little from kill to kill.
+    """
 
     raw: OomMark
     identity: Identity
     victim: OomProcess
     trigger: OomProcess
     memcgs: tuple[OomMemcg, ...]
+    raw_ancestors: bytes
+    raw_trigger_ancestors: bytes
     victim_path: tuple[str, ...]
     trigger_path: tuple[str, ...]
 
@@ -60,16 +65,6 @@ class Mark(NamedTuple):
     def trigger_ancestors(self) -> tuple[OomProcess, ...]:
         """The trigger's, its parent first."""
         return processes(self.raw_trigger_ancestors)
-
-    @property
-    def raw_ancestors(self) -> bytes:
-        """The victim's, as they came: they differ little from kill to kill."""
-        return self.raw.ancestor[: self.raw.ancestors * _PROCESS.size]
-
-    @property
-    def raw_trigger_ancestors(self) -> bytes:
-        """The trigger's, as they came."""
-        return self.raw.trigger_ancestor[: self.raw.trigger_ancestors * _PROCESS.size]
 
     @property
     def trigger_is_victim(self) -> bool:
@@ -137,11 +132,15 @@ def path_text(names: tuple[str, ...]) -> str:
 def _mark(record: bytes) -> Mark:
     _need(record, _MARK.size)
     raw = _new(OomMark, _MARK.unpack_from(record))
-    tail = record[_MARK.size :]
-    if raw.paths_len != len(tail) or raw.victim_path_len > raw.paths_len:
+    ancestors_at = _MARK.size + raw.memcgs * _MEMCG.size
+    trigger_ancestors_at = ancestors_at + raw.ancestors * _PROCESS.size
+    path_at = trigger_ancestors_at + raw.trigger_ancestors * _PROCESS.size
+    trigger_path_at = path_at + raw.victim_path_len
+    end = trigger_path_at + raw.trigger_path_len
+    if not end == len(record) == _MARK.size + raw.tail_len:
         raise errors.BadRecord(
-            f"a mark says {raw.victim_path_len} of {raw.paths_len} bytes of paths "
-            f"and has {len(tail)}"
+            f"a mark of {len(record)} bytes says that its tail has {raw.tail_len}, "
+            f"of parts that take {end - _MARK.size}"
         )
     return _new(
         Mark,
@@ -150,9 +149,11 @@ def _mark(record: bytes) -> Mark:
             (raw.tgid, raw.start_boot_ns),
             _new(OomProcess, _PROCESS.unpack(raw.victim)),
             _new(OomProcess, _PROCESS.unpack(raw.trigger)),
-            tuple(map(_new_memcg, _MEMCG.iter_unpack(raw.memcg[: raw.memcgs * _MEMCG.size]))),
-            _path(tail[: raw.victim_path_len]),
-            _path(tail[raw.victim_path_len :]),
+            tuple(map(_new_memcg, _MEMCG.iter_unpack(record[_MARK.size : ancestors_at]))),
+            record[ancestors_at:trigger_ancestors_at],
+            record[trigger_ancestors_at:path_at],
+            _path(record[path_at:trigger_path_at]),
+            _path(record[trigger_path_at:]),
         ),
     )
 
