@@ -49,6 +49,11 @@ class Kill:
         return dict(line.split(": ", 1) for line in lines)
 
 
+def told(kills: list[Kill]) -> int:
+    """Kills that records tell of, one by one or from a counter."""
+    return sum(k.attributes.get("oom.missed.count", 1) for k in kills)
+
+
 class Agent:
     """What the receiver has sent."""
 
