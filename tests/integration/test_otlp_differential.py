@@ -88,11 +88,10 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("signal", Signal)
 @pytest.mark.parametrize("transport", ["grpc", "http", "http_json"])
-async def test_the_same_data_arrive_the_same(signal, transport, monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+async def test_the_same_data_arrive_the_same(signal, transport):
     is_grpc = transport == "grpc"
     server = otlp_server.GrpcServer() if is_grpc else otlp_server.HttpServer()
     async with otlp_server.serving(server):
