@@ -18,7 +18,7 @@ from doubles import exporting, virtual_loop
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.otlp import json as otlp_json
 from otel_oom.pipeline.sending import limits
-from otel_oom.pipeline.sending.chain import Exporting
+from otel_oom.pipeline.sending.chain import Exporter
 from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.request import Answer
 from otel_oom.pipeline.sending.retry import RetryConfig
@@ -45,8 +45,16 @@ class Destination:
         self.arrived = []
         self.at_s = []
         self.now = self.most = 0
+        self.is_open = False
+
+    async def open(self):
+        self.is_open = True
+
+    async def close(self):
+        self.is_open = False
 
     async def send(self, request):
+        assert self.is_open
         if not any(request is one for one in self.arrived):
             self.arrived.append(request)
             self.at_s.append(virtual_loop.now_s())
@@ -70,9 +78,9 @@ class Destination:
 async def running(
     destination, *, timeout_s=0.0, max_bytes=1 << 20, retry=None, encode=limits.protobuf, **queue
 ):
-    """A started chain; at the end nothing is held, and the queue is empty."""
+    """A started chain; at the end nothing is held, and the destination is closed."""
     agent = exporting.Agent()
-    exporter = Exporting(
+    exporter = Exporter(
         agent.settings,
         destination,
         queue=QueueConfig(**queue),
@@ -89,6 +97,7 @@ async def running(
         await exporter.shutdown()
         assert "held" not in agent.sum()
         assert gauge(agent) == 0
+        assert not destination.is_open
 
 
 def batching(destination, batch=None, **more):

@@ -125,11 +125,11 @@ async def _send_ours(signal, transport, endpoint):
     message = data.MESSAGES[signal].FromString(encode(batch).SerializeToString())
     agent = exporting.Agent()
     if transport == "grpc":
-        exporter = otlp_grpc.OtlpGrpcExporter(agent.settings, otlp_grpc.Config(endpoint=endpoint))
+        exporter = otlp_grpc.create(agent.settings, otlp_grpc.Config(endpoint=endpoint))
     else:
         encoding = "json" if transport == "http_json" else "proto"
         config = otlp_http.Config(endpoint=endpoint, encoding=encoding)
-        exporter = otlp_http.OtlpHttpExporter(agent.settings, config)
+        exporter = otlp_http.create(agent.settings, config)
     await exporter.start()
     await agent.consume(exporter, Batch.of(message))
     await exporter.shutdown()

@@ -17,7 +17,7 @@ from otel_oom.config.types import Duration, Secret
 from otel_oom.exporters.otlp_http import client as http_client
 from otel_oom.exporters.otlp_http import message as http_message
 from otel_oom.pipeline import component, headers, tls
-from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.otlp import environment as otlp_env
 from otel_oom.pipeline.otlp import json as otlp_json
 from otel_oom.pipeline.otlp import status as otlp_status
@@ -119,11 +119,12 @@ class Config:
 class Push:
     """One POST, and the judgement of its answer."""
 
-    def __init__(self, config: Config, version: str) -> None:
+    def __init__(self, config: Config, settings: component.Settings) -> None:
+        self._name = settings.name
         self._urls = {signal: config.url(signal) for signal in Signal}
         self._json = config.encoding == "json"
         self._level = None if config.compression == "none" else config.compression_params.level
-        self._headers = self._fixed_headers(config, version)
+        self._headers = self._fixed_headers(config, settings.version)
         self._tls = tls.Reloading(config.tls)
         self._client = http_client.HttpClient(
             context=self._tls.context,
@@ -133,10 +134,11 @@ class Push:
             ),
         )
 
-    def check(self) -> None:
+    async def open(self) -> None:
         """Read the TLS files once, so that a wrong one stops the start."""
         if any(url.tls for url in self._urls.values()):
             self._tls.context()
+        self._warn_of_proxy()
 
     async def send(self, request: Request) -> Answer:
         """Send one request."""
@@ -147,9 +149,20 @@ class Push:
             raise errors.Retryable(str(failure)) from failure
         return self._judge(request.signal, response)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _warn_of_proxy(self) -> None:
+        """Say that proxy variables are not followed, where they are set."""
+        schemes = {"https_proxy" if url.tls else "http_proxy" for url in self._urls.values()}
+        for name in sorted(schemes):
+            if os.environ.get(name) or os.environ.get(name.upper()):
+                _log.warning(
+                    "exporter %s connects directly: %s is set, but proxies are not supported",
+                    self._name,
+                    name,
+                )
 
     def _fixed_headers(self, config: Config, version: str) -> dict[str, str]:
         own = {
@@ -190,50 +203,17 @@ class Push:
         )
 
 
-class OtlpHttpExporter:
+def create(settings: component.Settings, config: Config) -> sending.Exporter:
     """The exporter: our chain of senders that ends in `Push`."""
-
-    def __init__(self, settings: component.Settings, config: Config) -> None:
-        self._settings = settings
-        config = otlp_env.fill(config, os.environ)
-        self._push = Push(config, settings.version)
-        self._urls = [config.url(signal) for signal in Signal]
-        self._sending = sending.Exporting(
-            settings,
-            self._push,
-            queue=config.sending_queue,
-            retry=config.retry_on_failure,
-            timeout_s=DEFAULT_TIMEOUT_S if config.timeout is None else config.timeout,
-            encode=otlp_json.encode if config.encoding == "json" else limits.protobuf,
-        )
-
-    async def start(self) -> None:
-        """Check the TLS files and begin to send; connections are made when they are needed."""
-        self._push.check()
-        self._warn_of_proxy()
-        await self._sending.start()
-
-    async def consume(self, batch: Batch) -> None:
-        """Take a batch, or raise `errors.Refused`."""
-        await self._sending.consume(batch)
-
-    async def shutdown(self) -> None:
-        """Send what is held in the time that there is, and close the connections."""
-        try:
-            await self._sending.shutdown()
-        finally:
-            self._push.close()
-
-    def _warn_of_proxy(self) -> None:
-        """Say that proxy variables are not followed, where they are set."""
-        schemes = {"https_proxy" if url.tls else "http_proxy" for url in self._urls}
-        for name in sorted(schemes):
-            if os.environ.get(name) or os.environ.get(name.upper()):
-                _log.warning(
-                    "exporter %s connects directly: %s is set, but proxies are not supported",
-                    self._settings.name,
-                    name,
-                )
+    config = otlp_env.fill(config, os.environ)
+    return sending.Exporter(
+        settings,
+        Push(config, settings),
+        queue=config.sending_queue,
+        retry=config.retry_on_failure,
+        timeout_s=DEFAULT_TIMEOUT_S if config.timeout is None else config.timeout,
+        encode=otlp_json.encode if config.encoding == "json" else limits.protobuf,
+    )
 
 
 def _is_success(status: int) -> bool:
@@ -259,6 +239,6 @@ FACTORY = component.Factory(
     aliases=("otlphttp",),
     kind=component.Kind.EXPORTER,
     config=Config,
-    create=OtlpHttpExporter,
+    create=create,
     signals=dict.fromkeys(Signal, component.Stability.ALPHA),
 )

@@ -147,7 +147,7 @@ async def test_a_path_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
 
 
 async def test_shutdown_is_safe_before_the_start_and_twice(tmp_path):
-    exporter = file.FileExporter(exporting.Agent().settings, file.Config(path=str(tmp_path / "x")))
+    exporter = file.create(exporting.Agent().settings, file.Config(path=str(tmp_path / "x")))
 
     await exporter.shutdown()
     await exporter.shutdown()

@@ -10,7 +10,7 @@ from doubles.sending import Destination, gauge, running
 from doubles.virtual_loop import scenario
 
 from otel_oom import errors
-from otel_oom.pipeline.sending.chain import Exporting
+from otel_oom.pipeline.sending.chain import Exporter
 from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.retry import RetryConfig
 
@@ -62,7 +62,7 @@ async def test_shutdown_that_runs_out_of_time_counts_the_rest_as_dropped():
 @scenario
 async def test_shutdown_is_safe_before_the_start_and_twice():
     agent = exporting.Agent()
-    exporter = Exporting(
+    exporter = Exporter(
         agent.settings, Destination(), queue=QueueConfig(), retry=RetryConfig(), timeout_s=0
     )
     await agent.consume(exporter, exporting.logs("a"))
