@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
-from collections.abc import Iterable
 
-from otel_oom.config.types import ByteSize, Duration
+from otel_oom.config.types import ByteSize, Duration, Violations
 
 _LEAST_RING_BYTES = mmap.PAGESIZE
 _MOST_RING_BYTES = 1 << 30
@@ -48,7 +47,7 @@ class Config:
     root_path: str = "/"
     """Where the host's /proc and /sys are; in a container, where they are mounted."""
 
-    def validate(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
+    def validate(self) -> Violations:
         """Relations that types cannot say."""
         is_power = self.ring_size & (self.ring_size - 1) == 0
         if not is_power or not _LEAST_RING_BYTES <= self.ring_size <= _MOST_RING_BYTES:
