@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 from doubles import storage_record as made
+from doubles import storage_told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,8 @@ from otel_oom.bpf.storage_operations_events import (
     StorageOperation,
     StorageWait,
 )
-from otel_oom.receivers.storage import records, timeline, verdict
+from otel_oom.pipeline import data
+from otel_oom.receivers.storage import records, slow, timeline, verdict
 
 END = 40
 WHOLE = made.packed(
@@ -75,6 +77,9 @@ def check(operation: records.Operation) -> None:
     assert found is not None
     assert 0 <= found.gap_ns <= operation.duration_ns
     assert 0 <= found.share <= 1
+    one = slow.of_call(operation, line, found, storage_told.known())
+    logs, spans = storage_told.encoder().batches([one], storage_told.TO_UNIX_NS, 0)
+    assert (data.count_items(logs.data), data.count_items(spans.data)) == (1, 1)
 
 
 @settings(max_examples=400, deadline=None)

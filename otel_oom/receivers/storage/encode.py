@@ -131,7 +131,7 @@ class Encoder:
     def _encode(self, slow: Slow, to_unix_ns: int, now_ns: int) -> tuple[bytes, bytes]:
         """The `LogRecord` and the `Span` of one operation."""
         line, error = slow.line, slow.subject.error
-        trace_id, span_id = self._ids(slow.identity)
+        trace_id, span_id = self.ids(slow.identity)
         times_ns = [time_ns + to_unix_ns for time_ns in line.times_ns]
         end = wire.eight_bytes(times_ns[-1])
         text = words.body(slow).encode()
@@ -169,8 +169,8 @@ class Encoder:
         )
         return b"".join(log), b"".join(span)
 
-    def _ids(self, identity: tuple[int, ...]) -> tuple[bytes, bytes]:
-        """Trace id and span id."""
+    def ids(self, identity: tuple[int, ...]) -> tuple[bytes, bytes]:
+        """Trace id and span id of the operation with this identity."""
         text = b"%b\0%b" % (self._boot_id, repr(identity).encode())
         digest = hashlib.blake2b(text, digest_size=_TRACE_ID_BYTES + _SPAN_ID_BYTES).digest()
         return digest[:_TRACE_ID_BYTES], digest[_TRACE_ID_BYTES:]

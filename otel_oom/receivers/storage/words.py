@@ -14,7 +14,7 @@ _NS_PER_US, _NS_PER_MS, _NS_PER_S = 10**3, 10**6, 10**9
 _MOST_LAYERS = 3
 
 _PLACES = {
-    semconv.Layer.SYSCALL.value: "on the CPU in the system call",
+    semconv.Layer.SYSCALL.value: "in the system call",
     semconv.Layer.PAGE_CACHE.value: "in the page cache",
     semconv.Layer.FILESYSTEM.value: "in the filesystem",
     semconv.Layer.JOURNAL.value: "in the journal",
@@ -33,7 +33,7 @@ def body(slow: Slow) -> str:
     return (
         f"{_who(slow.subject, slow.pid)} took {duration(total_ns)}; longest "
         f"{duration(verdict.gap_ns)} ({verdict.share:.0%}) {_PLACES[verdict.layer]}, "
-        f"{verdict.start} to {verdict.end}; in all {_layers(line)}"
+        f"{verdict.start} to {verdict.end}; in all {_layers(line)}{_left_out(line)}"
     )
 
 
@@ -44,6 +44,12 @@ def duration(time_ns: int) -> str:
     if time_ns < _NS_PER_S:
         return f"{time_ns / _NS_PER_MS:.1f} ms"
     return f"{time_ns / _NS_PER_S:.2f} s"
+
+
+def _left_out(line: Timeline) -> str:
+    if not line.left_out_ns:
+        return ""
+    return f"; {duration(line.left_out_ns)} of it in waits too short to tell apart"
 
 
 def _layers(line: Timeline) -> str:
