@@ -20,7 +20,7 @@ from doubles.kernel_trace import Event
 from doubles.operations import Operation
 
 COUNT = 20
-_WORK = ("workqueue/workqueue_execute_start", "irq/softirq_entry")
+WORK = ("workqueue/workqueue_execute_start", "irq/softirq_entry")
 KINDS = (
     "throttle", "tag", "queue", "device", "commit", "dirty", "reclaim", "wakeup", "running",
 )  # fmt: skip
@@ -57,14 +57,17 @@ def wakers(names: Sequence[str]) -> None:
     print("| injection | woken by |")
     print("|---|---|")
     for name in names:
-        truth, done = watched(storage_injections.ALL[name], COUNT, _WORK)
-        counts = collections.Counter(_wakings(truth, done))
-        cells = [f"{waker} {count}" for waker, count in counts.most_common()]
+        truth, done = watched(storage_injections.ALL[name], COUNT, WORK)
+        cells = [f"{waker} {count}" for waker, count in wakings(truth, done).most_common()]
         print(f"| {name} | {', '.join(cells)} |")
 
 
-def _wakings(truth: storage_truth.Truth, done: Sequence[Operation]) -> Iterator[str]:
-    """Of each waking within an operation: the work, the softirq or the kind of task."""
+def wakings(truth: storage_truth.Truth, done: Sequence[Operation]) -> collections.Counter[str]:
+    """How often the task was woken by each work, softirq or kind of task within operations."""
+    return collections.Counter(_each_waking(truth, done))
+
+
+def _each_waking(truth: storage_truth.Truth, done: Sequence[Operation]) -> Iterator[str]:
     work: dict[int, str] = {}  # by kworker
     softirq: dict[int, str] = {}  # by processor
     for event in truth.events:
@@ -84,6 +87,8 @@ def _waker(event: Event, work: dict[int, str], softirq: dict[int, str]) -> str:
     kind = event.comm.split("/")[0]
     if event.context == "softirq":
         return f"softirq {softirq.get(event.cpu, '')}"
+    if event.context != "task":
+        return event.context
     return f"{kind} {work.get(event.tid, '')}" if kind == "kworker" else kind
 
 

@@ -27,6 +27,10 @@ MIB = 1 << 20
 _DISK_BYTES = 512 * MIB
 
 
+class Unavailable(Exception):
+    """This machine cannot do it; the text says what it takes."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """Where the operation happens; each `start` is a task that will do it."""
@@ -88,7 +92,7 @@ def _disk(
 
 
 @contextlib.contextmanager
-def _crowd(size: int, operation: str, path: pathlib.Path, **options: object) -> Iterator[None]:
+def crowd(size: int, operation: str, path: pathlib.Path, **options: object) -> Iterator[None]:
     """Other tasks that do an operation without end."""
     with contextlib.ExitStack() as stack:
         for _ in range(size):
@@ -162,7 +166,7 @@ def scheduler() -> Iterator[Scene]:
         disk.device.set_queue("iosched/low_latency", 0),
     ):
         disk.slow.delay(read_s=0.002)
-        with _crowd(4, "read", disk.device.path):
+        with crowd(4, "read", disk.device.path):
             yield Scene(disk.device, "read", disk.device.path, prefix=["ionice", "-c", "3"])
 
 
@@ -171,14 +175,14 @@ def tags() -> Iterator[Scene]:
     """The queue has four requests for seventeen readers."""
     with _disk() as disk, disk.device.set_queue("nr_requests", 4):
         disk.slow.delay(read_s=0.005)
-        with _crowd(16, "read", disk.device.path):
+        with crowd(16, "read", disk.device.path):
             yield Scene(disk.device, "read", disk.device.path)
 
 
 @contextlib.contextmanager
 def throttle_read() -> Iterator[Scene]:
     """The task's cgroup may read ten times a second."""
-    with _disk() as disk, control_group.temporary("blkio") as group:
+    with _disk() as disk, _cgroup("blkio") as group:
         group.limit_io(disk.device.major, disk.device.minor, read_iops=10)
         yield Scene(disk.device, "read", disk.device.path, groups=[group.procs])
 
@@ -186,7 +190,7 @@ def throttle_read() -> Iterator[Scene]:
 @contextlib.contextmanager
 def throttle_fsync() -> Iterator[Scene]:
     """The task's cgroup may write ten times a second; the data of its fsync is its own."""
-    with _disk("ext4") as disk, control_group.temporary("blkio") as group:
+    with _disk("ext4") as disk, _cgroup("blkio") as group:
         group.limit_io(disk.device.major, disk.device.minor, write_iops=10)
         yield Scene(disk.device, "fsync", disk.folder / "file", groups=[group.procs])
 
@@ -196,7 +200,7 @@ def journal_storm() -> Iterator[Scene]:
     """Eight others create files and fsync on the same file system; the disk is a bit slow."""
     with _disk("ext4") as disk:
         disk.slow.delay(fsync_s=0.005)
-        with _crowd(8, "fsync", disk.folder / "other", bytes_=65536):
+        with crowd(8, "fsync", disk.folder / "other", bytes_=65536):
             yield Scene(disk.device, "fsync", disk.folder / "file")
 
 
@@ -237,7 +241,7 @@ def _make_cold(disk: _Disk) -> None:
 def _unlinking(paths: Sequence[pathlib.Path]) -> Iterator[None]:
     """Another task that removes these files, one after the other."""
     script = "import os, sys\nfor path in sys.argv[1:]: os.unlink(path)"
-    with subprocess.Popen([sys.executable, "-c", script, *paths]) as process:
+    with subprocess.Popen([sys.executable or "python3", "-c", script, *paths]) as process:
         try:
             yield
         finally:
@@ -264,23 +268,25 @@ def dirty() -> Iterator[Scene]:
 def wakeup() -> Iterator[Scene]:
     """A task of real time has the processor when the read is done."""
     *others, processor = sorted(os.sched_getaffinity(0))
+    if not others:
+        raise Unavailable("needs two processors, one for the task and one for its disk")
     pinned = ["taskset", "-c", str(processor)]
     hog = {"bytes_": 80_000, "pause_ms": 5, "prefix": ["chrt", "-f", "10", *pinned]}
     # The disk is served elsewhere, or it would be late as well.
     with _disk(processors=others) as disk, disk.device.set_queue("rq_affinity", 0):
         disk.slow.delay(read_s=0.01)
-        with _crowd(1, "burn", pathlib.Path("/"), **hog):
+        with crowd(1, "burn", pathlib.Path("/"), **hog):
             yield Scene(disk.device, "read", disk.device.path, prefix=pinned)
 
 
 @contextlib.contextmanager
 def cpu_quota() -> Iterator[Scene]:
     """The task's cgroup has used up its processor time when the read is done."""
-    with _disk() as disk, control_group.temporary("cpu") as group:
+    with _disk() as disk, _cgroup("cpu") as group:
         disk.slow.delay(read_s=0.01)
         group.limit_cpu(quota_us=5_000, period_us=100_000)
         inside = {"groups": [group.procs], "prefix": ["taskset", "-c", "0"]}
-        with _crowd(1, "burn", pathlib.Path("/"), bytes_=100_000, **inside):
+        with crowd(1, "burn", pathlib.Path("/"), bytes_=100_000, **inside):
             yield Scene(disk.device, "read", disk.device.path, **inside)
 
 
@@ -290,11 +296,24 @@ def reclaim() -> Iterator[Scene]:
     with _disk("ext4", depth=1) as disk, memory_cgroup.temporary(8 * MIB) as group:
         disk.slow.delay(write_s=0.02)
         path = _file(disk, 16 * MIB)
+        if group.version == 2:
+            raise Unavailable(
+                "needs cgroup v1's memory: v2 slows the writer before memory is short"
+            )
         groups = [group.path / "cgroup.procs"]
         scene = Scene(disk.device, "buffered_write", path, bytes_=4 * MIB, groups=groups)
         with scene.start(count=4) as first:
             first.finish()
         yield scene
+
+
+@contextlib.contextmanager
+def _cgroup(controller: str) -> Iterator[control_group.ControlGroup]:
+    try:
+        with control_group.temporary(controller) as group:
+            yield group
+    except control_group.Unavailable as error:
+        raise Unavailable(str(error)) from error
 
 
 def _parts_of_dirty_limit(limit_bytes: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 import pytest
-from doubles import control_group, show_injections, storage_injections
+from doubles import show_injections, storage_injections
 
 pytestmark = [pytest.mark.storage, pytest.mark.root]
 
@@ -19,7 +19,7 @@ def shares_of(name: str) -> dict[str, float]:
     """Medians over some operations; a machine without what it takes is a reason to skip."""
     try:
         truth, done = show_injections.watched(storage_injections.ALL[name], COUNT)
-    except control_group.Unavailable as error:
+    except storage_injections.Unavailable as error:
         pytest.skip(str(error))
     except FileNotFoundError as error:
         pytest.skip(f"needs a kernel that has {error.filename}: a newer one, or its scheduler")
