@@ -81,6 +81,10 @@ def _own(key: str, of: str, brief: str, unit: str = "") -> str:
     return key
 
 
+def _size(key: str, brief: str) -> str:
+    return _own(key, "int", brief, "By")
+
+
 def _conventional(key: str, of: str, brief: str, stability: Stability) -> str:
     ATTRIBUTES[key] = Attribute(key, of, brief, "", stability, conventional=True)
     return key
@@ -135,12 +139,12 @@ CONSTRAINT = _own(
     "string",
     "What was short: `memcg`, `none` (the whole host), `cpuset` or `memory_policy`.",
 )
-VICTIM_ANON = _own("oom.victim.memory.anon", "int", "At the mark: anonymous, resident.", "By")
-VICTIM_FILE = _own("oom.victim.memory.file", "int", "At the mark: mapped files, resident.", "By")
-VICTIM_SHMEM = _own("oom.victim.memory.shmem", "int", "At the mark: shared, resident.", "By")
-VICTIM_SWAP = _own("oom.victim.memory.swap", "int", "At the mark: swapped out.", "By")
-VICTIM_PAGE_TABLES = _own("oom.victim.memory.page_tables", "int", "At the mark.", "By")
-VICTIM_VIRTUAL = _own("oom.victim.memory.virtual", "int", "At the mark: address space.", "By")
+VICTIM_ANON = _size("oom.victim.memory.anon", "At the mark: anonymous, resident.")
+VICTIM_FILE = _size("oom.victim.memory.file", "At the mark: mapped files, resident.")
+VICTIM_SHMEM = _size("oom.victim.memory.shmem", "At the mark: shared, resident.")
+VICTIM_SWAP = _size("oom.victim.memory.swap", "At the mark: swapped out.")
+VICTIM_PAGE_TABLES = _size("oom.victim.memory.page_tables", "At the mark.")
+VICTIM_VIRTUAL = _size("oom.victim.memory.virtual", "At the mark: address space.")
 VICTIM_SCORE_ADJ = _own("oom.victim.score_adj", "int", "`oom_score_adj`, -1000 to 1000.")
 VICTIM_SCORE = _own(
     "oom.victim.score", "int", "The kernel's points of the chosen victim, in pages."
@@ -157,19 +161,17 @@ LIMIT_CGROUP = _own(
     "string",
     "The cgroup whose limit was hit; it may be an ancestor of the victim's.",
 )
-LIMIT_BYTES = _own("oom.limit.bytes", "int", "That limit.", "By")
-LIMIT_USAGE = _own("oom.limit.usage", "int", "Memory charged under it at the mark.", "By")
-LIMIT_PEAK = _own("oom.limit.peak", "int", "The most it ever had.", "By")
-CGROUP_USAGE = _own("oom.cgroup.usage", "int", "Victim's cgroup at the mark.", "By")
-CGROUP_LIMIT = _own("oom.cgroup.limit", "int", "Victim's cgroup: its own limit, if set.", "By")
-CGROUP_ANON = _own("oom.cgroup.memory.anon", "int", "Victim's cgroup: anonymous.", "By")
-CGROUP_FILE = _own(
-    "oom.cgroup.memory.file", "int", "Victim's cgroup: page cache, shmem included.", "By"
-)
-CGROUP_SHMEM = _own("oom.cgroup.memory.shmem", "int", "Victim's cgroup: tmpfs, shared.", "By")
-CGROUP_SLAB = _own("oom.cgroup.memory.slab", "int", "Victim's cgroup: kernel slab.", "By")
-CGROUP_KERNEL_STACK = _own("oom.cgroup.memory.kernel_stack", "int", "Victim's cgroup.", "By")
-CGROUP_PAGE_TABLES = _own("oom.cgroup.memory.page_tables", "int", "Victim's cgroup.", "By")
+LIMIT_BYTES = _size("oom.limit.bytes", "That limit.")
+LIMIT_USAGE = _size("oom.limit.usage", "Memory charged under it at the mark.")
+LIMIT_PEAK = _size("oom.limit.peak", "The most it ever had.")
+CGROUP_USAGE = _size("oom.cgroup.usage", "Victim's cgroup at the mark.")
+CGROUP_LIMIT = _size("oom.cgroup.limit", "Victim's cgroup: its own limit, if set.")
+CGROUP_ANON = _size("oom.cgroup.memory.anon", "Victim's cgroup: anonymous.")
+CGROUP_FILE = _size("oom.cgroup.memory.file", "Victim's cgroup: page cache, shmem included.")
+CGROUP_SHMEM = _size("oom.cgroup.memory.shmem", "Victim's cgroup: tmpfs, shared.")
+CGROUP_SLAB = _size("oom.cgroup.memory.slab", "Victim's cgroup: kernel slab.")
+CGROUP_KERNEL_STACK = _size("oom.cgroup.memory.kernel_stack", "Victim's cgroup.")
+CGROUP_PAGE_TABLES = _size("oom.cgroup.memory.page_tables", "Victim's cgroup.")
 CGROUP_KILL_COUNT = _own(
     "oom.cgroup.kill_count",
     "int",

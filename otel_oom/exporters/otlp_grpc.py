@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from otel_oom import errors
 from otel_oom.config.types import Duration, Secret
 from otel_oom.pipeline import component, headers, tls
-from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.otlp import environment as otlp_env
 from otel_oom.pipeline.otlp import status as otlp_status
 from otel_oom.pipeline.sending import chain as sending
@@ -151,8 +151,11 @@ class Push:
         self._calls: dict[Signal, Any] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Make the channel; it connects when it is used. `errors.ComponentError`: bad TLS files."""
+        self._open()
+
+    def _open(self) -> None:
         import grpc  # noqa: PLC0415  # see the module's docstring
         import grpc.aio  # noqa: PLC0415
 
@@ -203,7 +206,7 @@ class Push:
         if old is None or tls.stamp(self._config.tls) == self._stamp:
             return
         try:
-            self.open()
+            self._open()
         except errors.ComponentError as failure:
             raise errors.Retryable(str(failure)) from failure
         task = asyncio.create_task(old.close(self._config.timeout or DEFAULT_TIMEOUT_S))
@@ -260,35 +263,16 @@ class Push:
         ]
 
 
-class OtlpGrpcExporter:
+def create(settings: component.Settings, config: Config) -> sending.Exporter:
     """The exporter: our chain of senders that ends in `Push`."""
-
-    def __init__(self, settings: component.Settings, config: Config) -> None:
-        config = otlp_env.fill(config, os.environ)
-        self._push = Push(config, settings.version)
-        self._sending = sending.Exporting(
-            settings,
-            self._push,
-            queue=config.sending_queue,
-            retry=config.retry_on_failure,
-            timeout_s=DEFAULT_TIMEOUT_S if config.timeout is None else config.timeout,
-        )
-
-    async def start(self) -> None:
-        """Read the TLS files and begin to send; the connection is made when it is needed."""
-        self._push.open()
-        await self._sending.start()
-
-    async def consume(self, batch: Batch) -> None:
-        """Take a batch, or raise `errors.Refused`."""
-        await self._sending.consume(batch)
-
-    async def shutdown(self) -> None:
-        """Send what is held in the time that there is, and close the channel."""
-        try:
-            await self._sending.shutdown()
-        finally:
-            await self._push.close()
+    config = otlp_env.fill(config, os.environ)
+    return sending.Exporter(
+        settings,
+        Push(config, settings.version),
+        queue=config.sending_queue,
+        retry=config.retry_on_failure,
+        timeout_s=DEFAULT_TIMEOUT_S if config.timeout is None else config.timeout,
+    )
 
 
 def _metadata(config: Config) -> list[tuple[str, str | bytes]]:
@@ -308,6 +292,6 @@ FACTORY = component.Factory(
     aliases=("otlp",),
     kind=component.Kind.EXPORTER,
     config=Config,
-    create=OtlpGrpcExporter,
+    create=create,
     signals=dict.fromkeys(Signal, component.Stability.ALPHA),
 )

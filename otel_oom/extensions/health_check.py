@@ -13,11 +13,12 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from otel_oom import errors
+from otel_oom.config.types import Violations
 from otel_oom.pipeline import component, measures
 
 _MAX_HEAD_BYTES = 8192
@@ -51,8 +52,8 @@ class Config:
     response_body: ResponseBody = dataclasses.field(default_factory=ResponseBody)
     """Fixed texts to answer with. Default: none."""
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what cannot work: the path of the key, and a message that quotes it."""
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
         try:
             split_endpoint(self.endpoint)
         except ValueError as error:

@@ -147,6 +147,13 @@ class MemoryCgroup:
         (self.path / name).write_text(text)
 
 
+def kill(group: MemoryCgroup) -> int:
+    """One real kill in a cgroup with a limit below 100 MiB; its victim's pid."""
+    hog = group.hog("eat=100M")
+    assert hog.wait() == -signal.SIGKILL
+    return hog.pid
+
+
 @contextlib.contextmanager
 def temporary(
     limit_bytes: int | None = None, *, group: bool = False, name: str | None = None

@@ -14,7 +14,7 @@ from otel_oom.pipeline.otlp import wire_values
 from otel_oom.receivers.oom import process_tree, records
 from otel_oom.receivers.oom.context import Pressure
 from otel_oom.receivers.oom.kills import PRIMARY, Kill
-from otel_oom.receivers.oom.limit import unlimited_pages
+from otel_oom.receivers.oom.limit import unlimited_pages, why_undecided
 
 PAGE_BYTES = process_tree.PAGE_BYTES
 UNLIMITED_PAGES = unlimited_pages(PAGE_BYTES)
@@ -24,6 +24,7 @@ _AT_DELIVERY = OomMarkFlag.AT_DELIVERY.value
 _HAS_DECISION = OomMarkFlag.HAS_DECISION.value
 _HAS_MM = OomMarkFlag.HAS_MM.value
 _HAS_VICTIM = OomMarkFlag.HAS_VICTIM.value
+_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN.value
 _PATH_CUT = OomMarkFlag.PATH_CUT.value
 _TRIGGER_KTHREAD = OomMarkFlag.TRIGGER_KTHREAD.value
 _TRIGGER_PATH_CUT = OomMarkFlag.TRIGGER_PATH_CUT.value
@@ -52,6 +53,7 @@ _USER_ID = _ATTRIBUTES[semconv.PROCESS_USER_ID]
 _CGROUP = _ATTRIBUTES[semconv.PROCESS_LINUX_CGROUP]
 _EXIT_CONFIRMED = _ATTRIBUTES[semconv.EXIT_CONFIRMED]
 _EXIT_NOT_SEEN = "the victim's exit was not seen in time"
+_KILL_NOT_TOLD = "taken as a kill; nothing told it from the mark of a process that is dying anyway"
 _EXIT_CODE = _ATTRIBUTES[semconv.PROCESS_EXIT_CODE]
 _FILE = _ATTRIBUTES[semconv.VICTIM_FILE]
 _SHMEM = _ATTRIBUTES[semconv.VICTIM_SHMEM]
@@ -260,7 +262,7 @@ class Record:
     def _decision(self) -> None:
         raw = self._kill.mark.raw
         if not raw.flags & _HAS_DECISION:
-            reason = "oom_kill_process cannot be hooked on this kernel"
+            reason = why_undecided(self._kill.mark)
             self._lacks("oom.allocation.*", reason)
             self._lacks(semconv.VICTIM_SCORE, reason)
             return
@@ -279,6 +281,8 @@ class Record:
             _EPISODE_ROLE[kill.role],
             _EPISODE_KILLS[kill.episode.kills],
         )
+        if not kill.mark.raw.flags & _KILLED_KNOWN:
+            self._lacks(semconv.EPISODE_ROLE, _KILL_NOT_TOLD)
 
     def _pressure(self) -> None:
         context = self._kill.context

@@ -27,8 +27,6 @@ _GROUP_QUIET_S = 0.02
 
 _AT_DELIVERY = OomMarkFlag.AT_DELIVERY.value
 _HAS_VICTIM = OomMarkFlag.HAS_VICTIM.value
-_KILLED = OomMarkFlag.KILLED.value
-_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN.value
 _GROUP = OomMemcgFlag.GROUP.value
 """Plain ints: an enum's `&` would take longer than all the rest that is done to a mark."""
 
@@ -176,7 +174,6 @@ class Assembler:
             boot_ns=early.raw.boot_ns,
             trigger=early.raw.trigger,
             trigger_ancestors=early.raw.trigger_ancestors,
-            trigger_ancestor=early.raw.trigger_ancestor,
             trigger_tid=early.raw.trigger_tid,
             flags=late.raw.flags | early.raw.flags,
             decision=early.raw.decision,
@@ -187,7 +184,12 @@ class Assembler:
             decision_order=early.raw.decision_order,
             decision_gfp=early.raw.decision_gfp,
         )
-        return late._replace(raw=raw, trigger=early.trigger, trigger_path=early.trigger_path)
+        return late._replace(
+            raw=raw,
+            trigger=early.trigger,
+            raw_trigger_ancestors=early.raw_trigger_ancestors,
+            trigger_path=early.trigger_path,
+        )
 
     def _episode_of(self, mark: Mark, limit: Limit) -> Episode:
         group = group_memcg(mark, limit)
@@ -201,7 +203,7 @@ class Assembler:
         return self._episode
 
     def _role(self, mark: Mark, episode: Episode) -> str:
-        if mark.raw.flags & (_KILLED | _KILLED_KNOWN) == _KILLED_KNOWN:
+        if mark.was_dying:
             self.tally.already_dying += 1
             return ALREADY_DYING
         episode.kills += 1

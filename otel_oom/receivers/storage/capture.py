@@ -11,12 +11,23 @@ from collections.abc import Callable
 
 from otel_oom import errors
 from otel_oom.pipeline.data import Batch
-from otel_oom.receivers.storage import block_tier, devices, metrics, streams, tiers, workloads
+from otel_oom.receivers.storage import (
+    block_tier,
+    devices,
+    metrics,
+    operation_tier,
+    streams,
+    tiers,
+    workloads,
+)
 from otel_oom.receivers.storage.config import Config
 
 Attach = Callable[[pathlib.Path, Config, workloads.Workloads, devices.Devices, str], tiers.Tier]
 
-TIERS: dict[str, Attach] = {"block": block_tier.BlockTier}
+TIERS: dict[str, Attach] = {
+    "block": block_tier.BlockTier,
+    "operations": operation_tier.OperationTier,
+}
 """How each is attached, by name."""
 
 

@@ -15,6 +15,15 @@ Operation = Literal[
     "write",
     "fsync",
     "fdatasync",
+    "sync_file_range",
+    "syncfs",
+    "sync",
+    "fallocate",
+    "truncate",
+    "open",
+    "unlink",
+    "rename",
+    "mkdir",
     "flush",
     "discard",
     "secure_erase",
@@ -25,7 +34,7 @@ Operation = Literal[
 """What can be told apart: system calls, and operations of the block layer (`other`: of zones)."""
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
-SAMPLED = {"read": 64, "write": 64}
+SAMPLED = {"read": 64, "write": 64, "open": 64}
 """One of how many is timed where `sample` does not say; of the others, each."""
 
 _LEAST_RING_BYTES = mmap.PAGESIZE
@@ -93,9 +102,9 @@ class Config:
     """Whose slow operations are reported; histograms always have everyone's."""
 
     sample: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(SAMPLED))
-    """By operation: one system call of how many is timed through its stages; default 64 for `read`
-    and `write`, 1 for the others, also for those that are not written. A slow operation between
-    two samples has no span of its own; its block requests have."""
+    """By operation: one system call of how many is timed through its stages; default 64 for `read`,
+    `write` and `open`, 1 for the others, also for those that are not written. A slow operation
+    between two samples has no span of its own; its block requests have."""
 
     max_series: int = 512
     """Most series (cgroup, device and operation) that are told apart, default 512. Each takes

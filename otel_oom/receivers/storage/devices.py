@@ -44,6 +44,7 @@ class Devices:
         self._root = root
         self._patterns = patterns
         self._known: dict[int, Device] = {}
+        self._have_scheduler: dict[int, bool] = {}
 
     def get(self, device: int) -> Device | None:
         """The device, None if there is none of that number."""
@@ -58,6 +59,16 @@ class Devices:
         for device in gone:
             self._known.pop(device, None)
         return gone
+
+    def has_scheduler(self, device: int) -> bool:
+        """Whether requests of the disk go through an I/O scheduler; asked once until `refresh`."""
+        if device not in self._have_scheduler:
+            self._have_scheduler[device] = self._reads_scheduler(device)
+        return self._have_scheduler[device]
+
+    def refresh(self) -> None:
+        """Look anew at what can be changed while a device is there."""
+        self._have_scheduler.clear()
 
     def is_told_of(self, device: Device) -> bool:
         """Whether the patterns have the device, or the disk that it is a part of."""
@@ -100,6 +111,12 @@ class Devices:
             disk = disk.parent
         sequence = _value(directory / "uevent", "DISKSEQ")
         return Device(name, disk.name, self._is_stacked(disk), sequence)
+
+    def _reads_scheduler(self, device: int) -> bool:
+        try:
+            return "[none]" not in (self._directory(device) / "queue/scheduler").read_text()
+        except OSError:
+            return False
 
     def _is_stacked(self, disk: pathlib.Path) -> bool:
         try:

@@ -39,6 +39,7 @@ class Workloads:
         self.version, self._mount = find(root)
         self._paths: collections.OrderedDict[int, str] = collections.OrderedDict()
         self._unknown: set[int] = set()
+        self._tree: dict[int, str] | None = None
         self._open = ctypes.CDLL(None).open_by_handle_at
         self._fd = _directory(self._mount)
         self._has_handles = self._fd >= 0 and self._by_handle(os.fstat(self._fd).st_ino) is not None
@@ -53,6 +54,7 @@ class Workloads:
     def refresh(self) -> None:
         """Let ids that were not found be looked for again."""
         self._unknown.clear()
+        self._tree = None
 
     def path(self, cgroup_id: int) -> str | None:
         """The path of a cgroup, also of one that is gone; None if it was gone before we looked."""
@@ -76,10 +78,7 @@ class Workloads:
         found = self._paths.get(cgroup_id)
         if found is not None or cgroup_id in self._unknown or cgroup_id == NOBODY_ID:
             return found
-        if self._has_handles:
-            found = self._by_handle(cgroup_id)
-        elif not self._unknown:  # else the tree was looked through since `refresh`
-            found = self._by_scan(cgroup_id)
+        found = self._by_handle(cgroup_id) if self._has_handles else self._by_scan(cgroup_id)
         if found is None:
             self._unknown.add(cgroup_id)
         return found
@@ -109,13 +108,14 @@ class Workloads:
         return self._keep(cgroup_id, seen.removeprefix(self._mount))
 
     def _by_scan(self, cgroup_id: int) -> str | None:
-        """Look through the tree, and learn all of it."""
-        for inode, path in self._walk():
-            self._keep(inode, path)
-        return self._paths.get(cgroup_id)
+        """Look through the tree, unless that was done since `refresh`."""
+        if self._tree is None:
+            self._tree = dict(self._walk())
+        found = self._tree.get(cgroup_id)
+        return None if found is None else self._keep(cgroup_id, found)
 
     def _walk(self) -> Iterator[tuple[int, str]]:
-        pending = [""]
+        pending = [""] if self._mount else []
         while pending:
             relative = pending.pop()
             with contextlib.suppress(OSError), os.scandir(self._mount + relative) as entries:

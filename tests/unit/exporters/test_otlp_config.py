@@ -49,7 +49,7 @@ def test_the_defaults_are_the_collectors(module):
 
     assert config.compression is None  # gzip, unless the environment says otherwise
     assert config.timeout is None
-    assert (otlp_grpc.DEFAULT_TIMEOUT_S, otlp_http.DEFAULT_TIMEOUT_S) == (5, 30)
+    assert (otlp_grpc.DEFAULT_TIMEOUT_S, otlp_http.config.DEFAULT_TIMEOUT_S) == (5, 30)
     assert config.tls == TlsConfig(min_version="1.2")
 
 
@@ -122,7 +122,7 @@ def test_tls_blocks_that_mean_nothing_are_refused(values, message):
 @pytest.mark.parametrize("level", [0, 10])
 def test_a_compression_level_that_gzip_has_not_is_refused(level):
     with pytest.raises(ValueError, match="level"):
-        otlp_http.CompressionParams(level=level)
+        otlp_http.config.CompressionParams(level=level)
 
 
 def test_a_secret_header_value_is_not_in_the_refusal():
