@@ -36,6 +36,13 @@ def test_after_a_cache_miss_it_is_the_page_cache() -> None:
     assert made.by_layer(line) == {"page_cache": 10}
 
 
+def test_a_filesystem_that_reads_its_own_blocks_stays_the_filesystem() -> None:
+    at = {StorageEvent.FS_ENTER: 1, StorageEvent.CACHE_MISS: 2, StorageEvent.FS_EXIT: 9}
+    line = made.timed(made.operation(10, at=at))
+
+    assert made.by_layer(line) == {"syscall": 2, "filesystem": 8}
+
+
 def test_a_read_that_waits_for_its_request() -> None:
     by = made.request(start=1.2, issue=1.5, complete=20)
     line = made.timed(
