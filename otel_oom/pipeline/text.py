@@ -7,8 +7,10 @@ would obey may reach it.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 
 _KIB = 1024
+_MOST_KEPT = 1024
 
 
 def safe(text: str) -> str:
@@ -48,6 +50,17 @@ def time(unix_ns: int, zone: dt.tzinfo | None = None) -> str:
         return f"{unix_ns} ns"
     moment = moment.replace(microsecond=rest_ns // 1000)
     return moment.isoformat(sep=" ", timespec="milliseconds")
+
+
+def iso_time(unix_ns: int) -> str:
+    """Unix nanoseconds as ISO 8601 in UTC, with milliseconds and a `Z`: for machines."""
+    seconds, rest_ns = divmod(unix_ns, 1_000_000_000)
+    return f"{_iso_second(seconds)}.{rest_ns // 1_000_000:03}Z"
+
+
+@functools.lru_cache(_MOST_KEPT)
+def _iso_second(unix_s: int) -> str:
+    return dt.datetime.fromtimestamp(unix_s, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _escape(character: str) -> str:

@@ -19,7 +19,7 @@ from doubles import oom_ring
 from otel_oom.bpf import events
 from otel_oom.bpf.events import OomMarkFlag, OomMemcgFlag
 from otel_oom.receivers.oom import cgroups, reconcile, records
-from otel_oom.receivers.oom.encode import Missed
+from otel_oom.receivers.oom.missed import Missed
 
 CGROUPS = (11, 12, 13)
 HAS = OomMarkFlag

@@ -15,12 +15,13 @@ import pathlib
 from typing import NamedTuple
 
 from otel_oom.bpf.events import OomMarkFlag, OomMemcg, OomMemcgFlag
-from otel_oom.receivers.oom.records import Mark
+from otel_oom.receivers.oom.records import Mark, path_text
 
 CONSTRAINTS = ("none", "cpuset", "memory_policy", "memcg")
 """The kernel's enum oom_constraint, by value (include/linux/oom.h)."""
 
 _HAS_DECISION = OomMarkFlag.HAS_DECISION.value
+_PATH_CUT = OomMarkFlag.PATH_CUT.value
 _PATHS_CUT = (OomMarkFlag.PATH_CUT | OomMarkFlag.TRIGGER_PATH_CUT).value
 _LOCKED = OomMemcgFlag.LOCKED.value
 """Plain ints: an enum's `&` and attributes were half of what a verdict takes."""
@@ -62,6 +63,16 @@ def find(mark: Mark, *, unlimited_pages: int, memory_nodes: int) -> Limit:
 def why_undecided(mark: Mark) -> str:
     """Why a mark came without `oom_control`; a kill always has a decision (mm/oom_kill.c)."""
     return _NO_DECISION if mark.was_dying else _NO_HOOK
+
+
+def owner_path(mark: Mark, found: Limit) -> str | None:
+    """Path of the limit's cgroup: the victim's, up to the owner's level; None if unknown."""
+    owner, path = found.owner, mark.victim_path
+    if owner is None:
+        return None
+    if mark.raw.flags & _PATH_CUT:
+        path = path[: len(path) - (mark.memcgs[0].level - owner.level)]
+    return path_text(path[: owner.level])
 
 
 def unlimited_pages(page_bytes: int) -> int:

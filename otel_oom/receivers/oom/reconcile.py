@@ -23,8 +23,8 @@ import pathlib
 
 from otel_oom.bpf.events import OomCounters
 from otel_oom.receivers.oom import cgroup_books, cgroups
-from otel_oom.receivers.oom.encode import Missed
 from otel_oom.receivers.oom.kills import Kill, Tally
+from otel_oom.receivers.oom.missed import Missed
 from otel_oom.receivers.oom.state import Saved
 
 RING_OVERFLOW, NOT_SEEN, AGENT_DOWN = "ring_overflow", "not_seen", "agent_down"

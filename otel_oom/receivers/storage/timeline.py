@@ -185,6 +185,16 @@ _THREAD = _Terms(
 )
 
 
+_PHASES = (
+    (semconv.STAGE_COMMIT_FLUSHING, semconv.STAGE_COMMIT_LOGGING),
+    (semconv.STAGE_COMMIT_LOGGING, semconv.STAGE_COMMIT_END),
+)
+"""Of a commit: where it waits for requests."""
+
+_MANY = 4
+"""Gaps of a phase are many if none of them is a so-manieth of it."""
+
+
 def of(operation: Operation, has_scheduler: HasScheduler) -> Timeline:
     """The timeline of a system call."""
     line = _Line(operation.start_ns, has_scheduler)
@@ -323,9 +333,35 @@ class _Line:
         """The stages of the commit that the task waited for, as far as they are in the wait."""
         commit = operation.commit
         if commit is not None and commit.raw.transaction == wait.transaction:
+            first = len(self.kinds)
             self.walk(commit, _THREAD, end_ns)
+            self._fold(first)
         elif wait.transaction == operation.raw.transaction:
             self.missing[semconv.STAGE_COMMIT] = "the record of the journal's commit was not kept"
+
+    def _fold(self, first: int) -> None:
+        """Take the inside out of a commit's phase that was long by many short gaps.
+
+        Then no request of it was slow, but the journal had so much to write.
+        """
+        names = [kind.name for kind in self.kinds]
+        for begin, end in reversed(_PHASES):
+            try:
+                start = names.index(begin, first)
+                stop = names.index(end, start)
+            except ValueError:
+                continue  # it is not all within the wait
+            inside = slice(start + 1, stop + 1)
+            begin_ns, end_ns = self.times_ns[start], self.times_ns[stop]
+            if self._longest_wait_ns(inside) * _MANY < end_ns - begin_ns:
+                self.kinds[inside] = [kind(end, _JOURNAL, is_running=False)]
+                self.times_ns[inside] = [end_ns]
+
+    def _longest_wait_ns(self, inside: slice) -> int:
+        """The longest of these gaps off the CPU; those on it hold the waits that were not kept."""
+        befores_ns = self.times_ns[inside.start - 1 :]
+        gaps = zip(self.kinds[inside], self.times_ns[inside], befores_ns, strict=False)
+        return max((at - before for kind, at, before in gaps if not kind.is_running), default=0)
 
     def _within(self, what: Kind, time_ns: int, end_ns: int) -> None:
         """A stage, if it lies between the last one and the end."""
