@@ -97,7 +97,7 @@ def operation(
     return StorageOperation(
         at=struct.pack(f"<{EVENTS}Q", *(ns(times.get(i)) for i in range(EVENTS))),
         waited_ns=struct.pack(f"<{CAUSES}Q", *waited),
-        file=events.StorageFileLayout.FORMAT.pack(*file),
+        file=packed_file(file),
         wait=b"".join(events.StorageWaitLayout.FORMAT.pack(*each) for each in every),
         comm=comm.ljust(16, b"\0"),
         **{
@@ -152,6 +152,41 @@ def packed(raw: StorageOperation, joined: StorageOperation | None = None) -> byt
     """The ring record."""
     form = events.StorageOperationLayout.FORMAT
     return form.pack(*raw) + (form.pack(*joined) if joined else NO_COMMIT)
+
+
+def packed_file(file: StorageFile) -> bytes:
+    """A file as it stands in an operation."""
+    return events.StorageFileLayout.FORMAT.pack(*file)
+
+
+def shifted(raw: StorageOperation, by_ns: int) -> StorageOperation:
+    """The same operation at another time."""
+    at = struct.unpack(f"<{EVENTS}Q", raw.at)
+    found = []
+    for each in map(StorageWait._make, events.StorageWaitLayout.FORMAT.iter_unpack(raw.wait)):
+        block = StorageRequest._make(events.StorageRequestLayout.FORMAT.unpack(each.request))
+        later = block._replace(
+            start_ns=_later(block.start_ns, by_ns),
+            issue_ns=_later(block.issue_ns, by_ns),
+            complete_ns=_later(block.complete_ns, by_ns),
+        )
+        found.append(
+            each._replace(
+                sleep_ns=_later(each.sleep_ns, by_ns),
+                waking_ns=_later(each.waking_ns, by_ns),
+                run_ns=_later(each.run_ns, by_ns),
+                queue_ns=_later(each.queue_ns, by_ns),
+                request=events.StorageRequestLayout.FORMAT.pack(*later),
+            )
+        )
+    return raw._replace(
+        at=struct.pack(f"<{EVENTS}Q", *(_later(time_ns, by_ns) for time_ns in at)),
+        wait=b"".join(events.StorageWaitLayout.FORMAT.pack(*each) for each in found),
+    )
+
+
+def _later(time_ns: int, by_ns: int) -> int:
+    return time_ns + by_ns if time_ns else 0
 
 
 def decoded(raw: StorageOperation, joined: StorageOperation | None = None) -> records.Operation:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from doubles import storage_record as made
@@ -136,10 +136,13 @@ def slows(pairs: Sequence[Pair]) -> list[slow.Slow]:
     return found
 
 
-def encoder(overlapping: encode.Overlapping | None = None) -> encode.Encoder:
+def encoder(
+    overlapping: encode.Overlapping | None = None,
+    cgroup_path: Callable[[int], str | None] = CGROUPS.get,
+) -> encode.Encoder:
     """An encoder of this host."""
     return encode.Encoder(
-        boot_id=BOOT_ID, version="0", cgroup_path=CGROUPS.get, overlapping=overlapping
+        boot_id=BOOT_ID, version="0", cgroup_path=cgroup_path, overlapping=overlapping
     )
 
 

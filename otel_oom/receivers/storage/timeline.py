@@ -105,7 +105,11 @@ def _running(name: str) -> _Stage:
 
 
 class _Event(NamedTuple):
-    """`layer` None: the gap before it belongs to where the call was. `then` is where it is now."""
+    """`then` is where the call is after it; the gap before it belongs to where the call was.
+
+    With a `layer` it moves only a call that was in no layer below the system call, and has the
+    gap before it, too.
+    """
 
     number: int
     stage: _Stage
@@ -268,6 +272,8 @@ class _Line:
             if time_ns >= self.times_ns[-1]:  # else another task made it while this one waited
                 self.put(stage[where], time_ns)
             return where
+        if layer is not None and where != _SYSCALL:
+            then = layer = where  # a filesystem reads its own blocks through the cache too
         self.put(stage[layer or where], time_ns)
         return then
 

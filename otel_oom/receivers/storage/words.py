@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable, Sequence
 
 from otel_oom import semconv
 from otel_oom.pipeline import text
 from otel_oom.receivers.storage.slow import Slow, Subject
-from otel_oom.receivers.storage.timeline import Timeline
+from otel_oom.receivers.storage.timeline import Kind, Timeline
 
 _NS_PER_US, _NS_PER_MS, _NS_PER_S = 10**3, 10**6, 10**9
 _MOST_LAYERS = 3
@@ -54,14 +55,28 @@ def _left_out(line: Timeline) -> str:
 
 def _layers(line: Timeline) -> str:
     """The layers that took longest, with their gaps together."""
-    by_layer = dict.fromkeys((kind.layer for kind in line.kinds), 0)
-    for kind, gap_ns in zip(line.kinds[1:], line.gaps_ns(), strict=True):
-        by_layer[kind.layer] += gap_ns
-    longest = sorted(by_layer.items(), key=_time, reverse=True)[:_MOST_LAYERS]
-    return ", ".join(f"{layer} {duration(time_ns)}" for layer, time_ns in longest if time_ns)
+    gaps_ns = line.gaps_ns()
+    sums = [(sum(pick(gaps_ns)), layer) for layer, pick in _places(tuple(line.kinds))]
+    longest = sorted(sums, key=_time, reverse=True)[:_MOST_LAYERS]
+    return ", ".join(f"{layer} {duration(time_ns)}" for time_ns, layer in longest if time_ns)
 
 
-_time = operator.itemgetter(1)
+_time = operator.itemgetter(0)
+
+
+@functools.lru_cache(1024)
+def _places(kinds: tuple[Kind, ...]) -> list[tuple[str, Callable[[list[int]], Sequence[int]]]]:
+    """What picks the gaps of each layer: orders of stages come again."""
+    places: dict[str, list[int]] = {}
+    for place, kind in enumerate(kinds[1:]):
+        places.setdefault(kind.layer, []).append(place)
+    return [(layer, _picker(found)) for layer, found in places.items()]
+
+
+def _picker(places: Sequence[int]) -> Callable[[list[int]], Sequence[int]]:
+    if len(places) == 1:
+        return operator.itemgetter(slice(places[0], places[0] + 1))
+    return operator.itemgetter(*places)
 
 
 @functools.lru_cache(1024)

@@ -36,6 +36,13 @@ def test_after_a_cache_miss_it_is_the_page_cache() -> None:
     assert made.by_layer(line) == {"page_cache": 10}
 
 
+def test_a_filesystem_that_reads_its_own_blocks_stays_the_filesystem() -> None:
+    at = {StorageEvent.FS_ENTER: 1, StorageEvent.CACHE_MISS: 2, StorageEvent.FS_EXIT: 9}
+    line = made.timed(made.operation(10, at=at))
+
+    assert made.by_layer(line) == {"syscall": 2, "filesystem": 8}
+
+
 def test_a_read_that_waits_for_its_request() -> None:
     by = made.request(start=1.2, issue=1.5, complete=20)
     line = made.timed(
@@ -213,6 +220,23 @@ def test_an_fsync_is_split_by_the_commit_that_it_waited_for() -> None:
     ]
     assert line.requests == [data, record]
     assert line.missing == ()
+
+
+def test_a_phase_of_a_commit_that_is_many_short_waits_is_the_journals() -> None:
+    requests = [made.request(start=at, issue=at, complete=at + 1.5) for at in (12, 14, 16, 18, 20)]
+    waits = [
+        made.wait(at, at + 1.5, at + 1.6, by=by)
+        for at, by in zip((12, 14, 16, 18, 20), requests, strict=True)
+    ]
+    joined = made.commit(22, waits, begin=5, flushing=7, logging=11)
+    raw = made.operation(
+        24, [made.wait(4, 23, 24, StorageCause.COMMIT, transaction=5)], transaction=5
+    )
+    line = made.timed(raw, joined)
+
+    assert ("journal.committed", 22, "journal") in made.told(line)
+    assert made.by_layer(line) == {"syscall": 4, "journal": 19, "wakeup": 1}
+    assert line.requests == requests
 
 
 def test_of_a_commit_that_began_before_the_wait_its_rest_counts() -> None:
