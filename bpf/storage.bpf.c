@@ -41,6 +41,15 @@ struct {
 	__type(value, struct storage_counters);
 } storage_counters SEC(".maps");
 
+/* CPU * STORAGE_CACHED + a hash of the key; user space takes out slots that it frees. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct storage_cached);
+} storage_cache SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -113,39 +122,63 @@ static __always_inline __u32 take_slot(const struct storage_key *key,
 	return known ? *known : key->operation;
 }
 
-static __always_inline __u32 slot_of(const struct storage_key *key,
-				     struct storage_counters *counters)
+/* The key's own slot, or the operation's overflow slot. */
+static __noinline __u32 look_up(const struct storage_key *key, struct storage_counters *counters)
 {
-	__u32 *known, slot;
+	__u32 *known;
 
 	if (!key->device) {
 		counters->no_device++;
 		return key->operation;
 	}
 	known = bpf_map_lookup_elem(&storage_slots, key);
-	slot = known ? *known : take_slot(key, counters);
-	if (slot < STORAGE_OPERATIONS)
+	return known ? *known : take_slot(key, counters);
+}
+
+static __always_inline __u32 slot_of(const struct request *rq, __u32 operation, __u32 cpu,
+				     struct storage_counters *counters)
+{
+	struct storage_key key = { .device = request_device(rq), .operation = operation };
+	__u64 owner = bio_owner(rq->bio);
+	__u32 at = (__u32)owner * 8 + key.device * 4 + operation;
+	__u32 index = cpu * STORAGE_CACHED + at % STORAGE_CACHED, slot;
+	struct storage_cached *cached = bpf_map_lookup_elem(&storage_cache, &index);
+
+	if (!cached)
+		return operation;
+	if (cached->owner == owner && cached->device == key.device &&
+	    cached->operation == operation)
+		return cached->slot;
+	key.cgroup_id = bio_cgroup(rq->bio);
+	slot = look_up(&key, counters);
+	if (slot < STORAGE_OPERATIONS) {
 		counters->overflowed++;
+		return slot;
+	}
+	cached->slot = slot;
+	cached->device = key.device;
+	cached->operation = operation;
+	cached->owner = owner;
 	return slot;
 }
 
-static __always_inline void observe(struct storage_histogram *histogram, __u64 ns,
+static __always_inline void observe(__u64 *sum_ns, __u32 *zeros, __u32 *buckets, __u64 ns,
 				    struct storage_counters *counters)
 {
 	if (ns > EXPONENTIAL_LONGEST_NS) {
 		counters->too_long++;
 		return;
 	}
+	*sum_ns += ns;
 	if (ns <= EXPONENTIAL_SHORTEST_NS)
-		histogram->zeros++;
+		*zeros += 1;
 	else
-		histogram->buckets[exponential_bucket(ns) & (STORAGE_BUCKETS - 1)]++;
-	histogram->sum_ns += ns;
+		buckets[exponential_bucket(ns) & (STORAGE_BUCKETS - 1)]++;
 }
 
 /* The time of issue where the queue does not keep it. */
-static __always_inline __u64 noted_issue(const struct request *rq, __u64 start_ns,
-					 struct storage_counters *counters)
+static __noinline __u64 noted_issue(const struct request *rq, __u64 start_ns,
+				    struct storage_counters *counters)
 {
 	__u64 id = (__u64)rq, issue_ns = 0, *noted;
 
@@ -172,7 +205,8 @@ static __always_inline void observe_device(struct storage_series *series, const 
 	if (times->now_ns < times->issue_ns)
 		counters->backwards++;
 	else
-		observe(&series->device, times->now_ns - times->issue_ns, counters);
+		observe(&series->device_sum_ns, &series->device_zeros, series->device_buckets,
+			times->now_ns - times->issue_ns, counters);
 }
 
 static __always_inline void observe_queue(struct storage_series *series, const struct times *times,
@@ -187,13 +221,19 @@ static __always_inline void observe_queue(struct storage_series *series, const s
 	else if (times->issue_ns < times->start_ns)
 		counters->backwards++;
 	else
-		observe(&series->queue, times->issue_ns - times->start_ns, counters);
+		observe(&series->queue_sum_ns, &series->queue_zeros, series->queue_buckets,
+			times->issue_ns - times->start_ns, counters);
 }
 
-static __always_inline void count_error(const struct storage_key *key, int status,
-					struct storage_counters *counters)
+static __noinline void count_error(const struct request *rq, __u32 operation, int status,
+				   struct storage_counters *counters)
 {
-	struct storage_error_key failed = { .key = *key, .status = status };
+	struct storage_error_key failed = {
+		.key.cgroup_id = bio_cgroup(rq->bio),
+		.key.device = request_device(rq),
+		.key.operation = operation,
+		.status = status,
+	};
 	__u64 one = 1, *known;
 
 	counters->errors++;
@@ -257,9 +297,8 @@ static __always_inline void fill_file(struct storage_request *record, const stru
 	record->inode_device = BPF_CORE_READ(inode, i_sb, s_dev);
 }
 
-static __always_inline void emit(const struct request *rq, const struct storage_key *key,
-				 const struct times *times, int status,
-				 struct storage_counters *counters)
+static __noinline void emit(const struct request *rq, __u32 operation, const struct times *times,
+			    int status, struct storage_counters *counters)
 {
 	struct storage_request *record;
 	__u64 to_boot_ns;
@@ -274,9 +313,9 @@ static __always_inline void emit(const struct request *rq, const struct storage_
 	record->start_boot_ns = times->start_ns ? times->start_ns + to_boot_ns : 0;
 	record->issue_boot_ns = times->issue_ns ? times->issue_ns + to_boot_ns : 0;
 	record->complete_boot_ns = times->now_ns + to_boot_ns;
-	record->cgroup_id = key->cgroup_id;
-	record->device = key->device;
-	record->operation = key->operation;
+	record->cgroup_id = bio_cgroup(rq->bio);
+	record->device = request_device(rq);
+	record->operation = operation;
 	record->sector = rq->__sector;
 	record->data_bytes = rq->__data_len;
 	record->status = status;
@@ -289,62 +328,67 @@ static __always_inline void emit(const struct request *rq, const struct storage_
 	bpf_ringbuf_submit(record, 0);
 }
 
-static __always_inline void measure(const struct request *rq, const struct storage_key *key,
+static __always_inline void measure(const struct request *rq, __u32 operation,
 				    struct storage_series *series, int status,
 				    struct storage_counters *counters)
 {
-	bool is_step = is_in_flush_sequence(rq);
 	struct times times = {
 		.issue_ns = rq->io_start_time_ns,
 		.now_ns = bpf_ktime_get_ns(),
 	};
 
 	/* The flush machinery's own request is not in the statistics, but it has its start. */
-	if (has_start(rq) || key->operation == STORAGE_OPERATION_FLUSH)
+	if (has_start(rq) || operation == STORAGE_OPERATION_FLUSH)
 		times.start_ns = rq->start_time_ns;
 	if (!times.issue_ns)
 		times.issue_ns = noted_issue(rq, times.start_ns, counters);
-	if (is_step && key->operation != STORAGE_OPERATION_FLUSH)
+	if (is_in_flush_sequence(rq) && operation != STORAGE_OPERATION_FLUSH)
 		times.after_flush = FLAG(rq->bio->bi_opf, PREFLUSH);
 	observe_device(series, &times, counters);
 	observe_queue(series, &times, counters);
 	if (rq->bio != rq->biotail)
 		series->merged++;
-	if (is_slow(&times))
-		emit(rq, key, &times, status, counters);
+	/* Neither part is longer than the whole; where there is no start, 0 lets it pass. */
+	if (times.now_ns - times.start_ns >= settings.least_ns && is_slow(&times))
+		emit(rq, operation, &times, status, counters);
+}
+
+static __always_inline bool is_left_out(const struct request *rq, __u32 op,
+					struct storage_counters *counters)
+{
+	if (op >= REQ_OP_PASSTHROUGH_FIRST && op <= REQ_OP_PASSTHROUGH_LAST) {
+		counters->passthrough++;
+		return true;
+	}
+	if (!rq->__data_len && op <= REQ_OP_WRITE) {
+		counters->sequence_ends++; /* of its flush sequence; its steps were counted */
+		return true;
+	}
+	return false;
 }
 
 static __always_inline void count(const struct request *rq, int status, unsigned int nr_bytes,
 				  __u32 cpu, struct storage_counters *counters)
 {
-	__u32 op = rq->cmd_flags & REQ_OP_MASK, index;
+	__u32 op = rq->cmd_flags & REQ_OP_MASK, operation, index;
 	struct storage_series *series;
-	struct storage_key key;
 
-	if (op >= REQ_OP_PASSTHROUGH_FIRST && op <= REQ_OP_PASSTHROUGH_LAST) {
-		counters->passthrough++;
+	if (is_left_out(rq, op, counters))
 		return;
-	}
-	if (!rq->__data_len && op <= REQ_OP_WRITE) {
-		counters->sequence_ends++; /* of its flush sequence; its steps were counted */
-		return;
-	}
-	key.operation = operation_of(op);
-	key.device = request_device(rq);
-	key.cgroup_id = request_cgroup(rq->bio);
-	index = cpu * settings.slots + slot_of(&key, counters);
+	operation = operation_of(op);
+	index = cpu * settings.slots + slot_of(rq, operation, cpu, counters);
 	series = bpf_map_lookup_elem(&storage_series, &index);
 	if (!series)
 		return;
 	if (status)
-		count_error(&key, status, counters);
+		count_error(rq, operation, status, counters);
 	else
 		series->data_bytes += nr_bytes;
 	if (nr_bytes < rq->__data_len) {
 		counters->partial++;
 		return;
 	}
-	measure(rq, &key, series, status, counters);
+	measure(rq, operation, series, status, counters);
 	series->requests++;
 }
 

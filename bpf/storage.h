@@ -27,6 +27,7 @@ enum storage_operation {
 	STORAGE_OPERATION_OTHER = 7, /* zone management, and what kernels add */
 };
 
+#define STORAGE_CACHED 128 /* keys of each CPU, a power of two */
 #define STORAGE_OPERATIONS 8 /* as many overflow slots, one each, before all others */
 
 enum storage_request_flag {
@@ -46,21 +47,30 @@ struct storage_key {
 	__u32 operation; /* enum storage_operation */
 };
 
-struct storage_histogram {
-	__u64 sum_ns;
-	__u32 zeros;
-	__u32 reserved;
-	__u32 buckets[STORAGE_BUCKETS];
-};
-
-/* One CPU's counts of one series; `requests` is written last. */
+/*
+ * One CPU's counts of one series; `requests` is written last. What every request writes is in
+ * the first cache line, and each bucket is one line more.
+ */
 struct storage_series {
 	__u64 requests;
 	__u64 data_bytes;
 	__u64 merged; /* requests of several bios */
-	__u64 reserved;
-	struct storage_histogram queue; /* start to issue */
-	struct storage_histogram device; /* issue to complete */
+	__u64 queue_sum_ns; /* start to issue */
+	__u64 device_sum_ns; /* issue to complete */
+	__u32 queue_zeros;
+	__u32 device_zeros;
+	__u64 reserved[2];
+	__u32 queue_buckets[STORAGE_BUCKETS];
+	__u32 device_buckets[STORAGE_BUCKETS];
+};
+
+/* The slot of a key that a CPU has seen: found without a look-up in the hash. */
+struct storage_cached {
+	__u64 owner; /* serial number of the cgroup's state, which is never used again */
+	__u32 device;
+	__u32 operation;
+	__u32 slot;
+	__u32 reserved[3];
 };
 
 struct storage_error_key {
@@ -113,16 +123,17 @@ struct storage_counters {
 struct storage_settings {
 	__u64 stage_ns;
 	__u64 total_ns;
+	__u64 least_ns; /* the smaller of the two */
 	__u32 slots;
 	__u32 reserved;
 };
 
 _Static_assert(sizeof(struct storage_key) == 16, "regenerate storage_events.py");
-_Static_assert(sizeof(struct storage_histogram) == 1040, "regenerate storage_events.py");
 _Static_assert(sizeof(struct storage_series) == 2112, "regenerate storage_events.py");
+_Static_assert(sizeof(struct storage_cached) == 32, "regenerate storage_events.py");
 _Static_assert(sizeof(struct storage_error_key) == 24, "regenerate storage_events.py");
 _Static_assert(sizeof(struct storage_request) == 72, "regenerate storage_events.py");
 _Static_assert(sizeof(struct storage_counters) == 192, "regenerate storage_events.py");
-_Static_assert(sizeof(struct storage_settings) == 24, "regenerate storage_events.py");
+_Static_assert(sizeof(struct storage_settings) == 32, "regenerate storage_events.py");
 
 #endif

@@ -53,8 +53,8 @@ VIEWS = (
         "storage",
         (
             "storage_key",
-            "storage_histogram",
             "storage_series",
+            "storage_cached",
             "storage_error_key",
             "storage_request",
             "storage_counters",

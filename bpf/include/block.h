@@ -193,10 +193,18 @@ static __always_inline __u32 request_device(const struct request *rq)
 }
 
 /* Inode of the cgroup's directory; 0: no bio, or a kernel without CONFIG_BLK_CGROUP. */
-static __always_inline __u64 request_cgroup(const struct bio *bio)
+static __always_inline __u64 bio_cgroup(const struct bio *bio)
 {
 	if (bpf_core_field_exists(bio->bi_blkg))
 		return bio->bi_blkg->blkcg->css.cgroup->kn->id;
+	return 0;
+}
+
+/* A number of the same cgroup that is nearer, and never used again. */
+static __always_inline __u64 bio_owner(const struct bio *bio)
+{
+	if (bpf_core_field_exists(bio->bi_blkg))
+		return bio->bi_blkg->blkcg->css.serial_nr;
 	return 0;
 }
 

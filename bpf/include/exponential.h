@@ -26,27 +26,34 @@ static const __u64 exponential_boundaries[16] = {
 	0xdaa17c2cd19555dbULL, 0xee6b280000000000ULL, ~0ULL,
 };
 
-/* How many of them lie below each sixteenth of an octave; none holds more than one. */
-static const __u8 exponential_below[16] = { 0, 1, 2, 2, 3, 3, 4, 5, 5, 5, 6, 6, 7, 7, 8, 8 };
+/*
+ * How many of them lie below each sixteenth of an octave, four bits each from the lowest up;
+ * no sixteenth holds more than one.
+ */
+#define EXPONENTIAL_BELOW 0x8877665554332210ULL
 
-/* `bits` if value > limit, without a branch; both below 2^63. */
-static inline __attribute__((always_inline)) __u32 bits_if_above(__u64 value, __u64 limit,
-								 __u32 bits)
-{
-	return (limit - value) >> 63 ? bits : 0;
-}
+#define EXPONENTIAL_STEP(value, at, bits)                                                          \
+	if ((value) >> (bits)) {                                                                   \
+		(value) >>= (bits);                                                                \
+		(at) += (bits);                                                                    \
+	}
 
-/* Position of the highest bit that is set; 0 < value < 2^63. */
+/* Highest bit of each number from 0 to 15, two bits each from the lowest up. */
+#define EXPONENTIAL_HIGHEST_BITS 0xffffaa50U
+
+/*
+ * Position of the highest bit that is set; 0 < value < 2^64. Branches, because the times of a
+ * device are so much alike that the processor foresees them.
+ */
 static inline __attribute__((always_inline)) __u32 highest_bit(__u64 value)
 {
-	__u32 ret = bits_if_above(value, 0xffffffffULL, 32);
+	__u32 at = 0;
 
-	ret |= bits_if_above(value >> ret, 0xffff, 16);
-	ret |= bits_if_above(value >> ret, 0xff, 8);
-	ret |= bits_if_above(value >> ret, 0xf, 4);
-	ret |= bits_if_above(value >> ret, 0x3, 2);
-	ret |= bits_if_above(value >> ret, 0x1, 1);
-	return ret;
+	EXPONENTIAL_STEP(value, at, 32)
+	EXPONENTIAL_STEP(value, at, 16)
+	EXPONENTIAL_STEP(value, at, 8)
+	EXPONENTIAL_STEP(value, at, 4)
+	return at + (EXPONENTIAL_HIGHEST_BITS >> value * 2 & 3);
 }
 
 /* Index from 0; EXPONENTIAL_SHORTEST_NS < ns <= EXPONENTIAL_LONGEST_NS. */
@@ -54,9 +61,9 @@ static inline __attribute__((always_inline)) __u32 exponential_bucket(__u64 ns)
 {
 	__u32 high = highest_bit(ns);
 	__u64 shifted = ns << (63 - high);
-	__u32 below = exponential_below[shifted >> 59 & 15];
+	__u32 below = EXPONENTIAL_BELOW >> (shifted >> 59 & 15) * 4 & 15;
 
-	below += shifted > exponential_boundaries[below & 15];
+	below += shifted > exponential_boundaries[below];
 	return high * 8 + below - EXPONENTIAL_OFFSET;
 }
 

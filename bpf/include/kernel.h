@@ -122,6 +122,7 @@ struct cgroup {
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
+	__u64 serial_nr;
 };
 
 struct page_counter {

@@ -12,6 +12,9 @@ COMPLETE, ISSUE = "on_rq_complete", "on_rq_issue"
 OVERFLOW_SLOTS = len(storage_events.StorageOperation)
 """The first slots of each CPU: one an operation, for what finds none of its own."""
 
+CACHED_KEYS = 128
+"""Of each CPU, as bpf/storage.h has it."""
+
 _COMPLETE_ARGUMENTS = 3  # request, status, bytes
 _ISSUE_ARGUMENTS = 1  # request; before v5.11 and its backports the queue came first
 
@@ -53,9 +56,15 @@ def attach(found: probe.Kernel, sizes: Sizes, stage_ns: int, total_ns: int) -> l
     try:
         loaded.choose((COMPLETE, *(() if why_no_issues() else (ISSUE,))))
         _size(loaded, sizes)
-        settings = storage_events.StorageSettings(stage_ns, total_ns, sizes.slots, 0)
-        layout = storage_events.StorageSettingsLayout
-        loaded.set_initial_value(".rodata.settings", layout.FORMAT.pack(*settings))
+        settings = storage_events.StorageSettings(
+            stage_ns=stage_ns,
+            total_ns=total_ns,
+            least_ns=min(stage_ns, total_ns),
+            slots=sizes.slots,
+            reserved=0,
+        )
+        packed = storage_events.StorageSettingsLayout.FORMAT.pack(*settings)
+        loaded.set_initial_value(".rodata.settings", packed)
         loaded.load()
         for slot in range(OVERFLOW_SLOTS, sizes.slots):
             loaded.update("free_slots", None, slot.to_bytes(4, "little"))
@@ -90,5 +99,6 @@ def _size(loaded: loader.Object, sizes: Sizes) -> None:
     loaded.set_max_entries("storage_requests", sizes.ring_bytes)
     loaded.set_max_entries("storage_series", sizes.cpus * sizes.slots)
     loaded.set_max_entries("storage_counters", sizes.cpus)
+    loaded.set_max_entries("storage_cache", sizes.cpus * CACHED_KEYS)
     loaded.set_max_entries("storage_slots", sizes.max_series)
     loaded.set_max_entries("free_slots", sizes.max_series)

@@ -58,38 +58,19 @@ class StorageKeyLayout:
     }
 
 
-class StorageHistogram(NamedTuple):
-    """struct storage_histogram."""
-
-    sum_ns: int
-    zeros: int
-    reserved: int
-    buckets: bytes
-
-
-class StorageHistogramLayout:
-    """Where struct storage_histogram has its fields, in bytes: (offset, size)."""
-
-    STRUCT: ClassVar[str] = "storage_histogram"
-    SIZE_BYTES: ClassVar[int] = 1040
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QII1024s")
-    OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
-        "sum_ns": (0, 8),
-        "zeros": (8, 4),
-        "reserved": (12, 4),
-        "buckets": (16, 1024),
-    }
-
-
 class StorageSeries(NamedTuple):
     """struct storage_series."""
 
     requests: int
     data_bytes: int
     merged: int
-    reserved: int
-    queue: bytes
-    device: bytes
+    queue_sum_ns: int
+    device_sum_ns: int
+    queue_zeros: int
+    device_zeros: int
+    reserved: bytes
+    queue_buckets: bytes
+    device_buckets: bytes
 
 
 class StorageSeriesLayout:
@@ -97,14 +78,43 @@ class StorageSeriesLayout:
 
     STRUCT: ClassVar[str] = "storage_series"
     SIZE_BYTES: ClassVar[int] = 2112
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQ1040s1040s")
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQQII16s1024s1024s")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
         "requests": (0, 8),
         "data_bytes": (8, 8),
         "merged": (16, 8),
-        "reserved": (24, 8),
-        "queue": (32, 1040),
-        "device": (1072, 1040),
+        "queue_sum_ns": (24, 8),
+        "device_sum_ns": (32, 8),
+        "queue_zeros": (40, 4),
+        "device_zeros": (44, 4),
+        "reserved": (48, 16),
+        "queue_buckets": (64, 1024),
+        "device_buckets": (1088, 1024),
+    }
+
+
+class StorageCached(NamedTuple):
+    """struct storage_cached."""
+
+    owner: int
+    device: int
+    operation: int
+    slot: int
+    reserved: bytes
+
+
+class StorageCachedLayout:
+    """Where struct storage_cached has its fields, in bytes: (offset, size)."""
+
+    STRUCT: ClassVar[str] = "storage_cached"
+    SIZE_BYTES: ClassVar[int] = 32
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QIII12s")
+    OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
+        "owner": (0, 8),
+        "device": (8, 4),
+        "operation": (12, 4),
+        "slot": (16, 4),
+        "reserved": (20, 12),
     }
 
 
@@ -230,6 +240,7 @@ class StorageSettings(NamedTuple):
 
     stage_ns: int
     total_ns: int
+    least_ns: int
     slots: int
     reserved: int
 
@@ -238,11 +249,12 @@ class StorageSettingsLayout:
     """Where struct storage_settings has its fields, in bytes: (offset, size)."""
 
     STRUCT: ClassVar[str] = "storage_settings"
-    SIZE_BYTES: ClassVar[int] = 24
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQII")
+    SIZE_BYTES: ClassVar[int] = 32
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQII")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
         "stage_ns": (0, 8),
         "total_ns": (8, 8),
-        "slots": (16, 4),
-        "reserved": (20, 4),
+        "least_ns": (16, 8),
+        "slots": (24, 4),
+        "reserved": (28, 4),
     }

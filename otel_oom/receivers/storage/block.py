@@ -16,7 +16,7 @@ from otel_oom import errors
 from otel_oom.bpf import block_probe, layout, probe, ring
 from otel_oom.bpf import storage_events as events
 from otel_oom.receivers.storage.histogram import Key, Series
-from otel_oom.receivers.storage.slots import Slots
+from otel_oom.receivers.storage.slots import Cache, Slots
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ file that its first page belongs to, 0 for direct I/O; `flags` of `StorageReques
 
 _EVENTS = (
     events.StorageKeyLayout,
-    events.StorageHistogramLayout,
     events.StorageSeriesLayout,
+    events.StorageCachedLayout,
     events.StorageErrorKeyLayout,
     events.StorageRequestLayout,
     events.StorageCountersLayout,
@@ -84,10 +84,13 @@ class Block:
         self._slots = Slots(
             self._object.map_pages("storage_series", series_bytes), cpus, sizes.slots
         )
+        cache_bytes = cpus * block_probe.CACHED_KEYS * events.StorageCachedLayout.SIZE_BYTES
+        self._cache = Cache(self._object.map_pages("storage_cache", cache_bytes), cache_bytes)
         self._keys = {int(slot): Key(0, 0, slot) for slot in events.StorageOperation}
         self._errors_seen = self._bad_records = self._unread = 0
         self._errors: dict[ErrorKey, int] = {}
         self._retired: dict[int, int] = {}  # slot to the requests of it that were told
+        self._resting: dict[int, int] = {}  # the same, retired before the last reading
         self._issues = ""
 
     @property
@@ -103,7 +106,7 @@ class Block:
             self._note_issues()
         end = min(self._sizes.slots, block_probe.OVERFLOW_SLOTS + counters.taken)
         series = self._slots.read(end)
-        if series.keys() - self._keys.keys() - self._retired.keys():
+        if series.keys() - self._keys.keys() - self._retired.keys() - self._resting.keys():
             self._read_keys()
         return {self._keys[slot]: found for slot, found in series.items() if slot in self._keys}
 
@@ -118,6 +121,7 @@ class Block:
                 slot = slots[key]
                 del self._keys[slot]
                 self._retired[slot] = self._slots.told(slot)
+        self._cache.remove(self._retired)
 
     def errors(self) -> dict[ErrorKey, int]:
         """Failed completions so far."""
@@ -186,6 +190,7 @@ class Block:
         self._ring.close()
         self._counters.close()
         self._slots.close()
+        self._cache.close()
         self._object.close()
 
     def _note_issues(self) -> None:
@@ -207,11 +212,16 @@ class Block:
             self._keys[int.from_bytes(slot, "little")] = Key(*form.unpack(raw))
 
     def _reuse(self) -> None:
-        """Hand back slots that were forgotten before the last reading."""
-        for slot, told in self._retired.items():
+        """Hand back slots that were forgotten two readings ago.
+
+        A program that was running when its series was forgotten may have put the slot into its
+        CPU's cache once more: so the caches are cleared twice, a reading apart.
+        """
+        for slot, told in self._resting.items():
             self._unread += self._slots.clear(slot) - told
             self._object.update("free_slots", None, slot.to_bytes(4, "little"))
-        self._retired.clear()
+        self._resting, self._retired = self._retired, {}
+        self._cache.remove(self._resting)
 
 
 def error_type(status: int) -> str:

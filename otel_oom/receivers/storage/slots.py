@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import mmap
 import operator
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from otel_oom.bpf import storage_events as events
 from otel_oom.receivers.storage.histogram import BUCKETS, Histogram, Series
 
 _SERIES = events.StorageSeriesLayout
-_HISTOGRAM = events.StorageHistogramLayout
+_CACHED = events.StorageCachedLayout
 _U64, _U32 = 8, 4
+_NOBODY = (1 << 64) - 1  # no cgroup's serial number
 _WRAP = 1 << 32  # of a bucket
 _WORDS = _SERIES.SIZE_BYTES // _U64
 _EMPTY = Histogram(0, 0, [0] * BUCKETS)
@@ -84,19 +85,43 @@ class Slots:
             device=self._histogram(slot, "device", before.device if before else _EMPTY),
         )
 
-    def _histogram(self, slot: int, field: str, before: Histogram) -> Histogram:
-        sum_ns = 0
+    def _histogram(self, slot: int, name: str, before: Histogram) -> Histogram:
         counts = [0] * (1 + BUCKETS)
         for cpu in range(self._cpus):
-            start = (cpu * self._slots + slot) * _SERIES.SIZE_BYTES + _SERIES.OFFSETS[field][0]
-            sum_ns += self._words[(start + _HISTOGRAM.OFFSETS["sum_ns"][0]) // _U64]
-            zeros = (start + _HISTOGRAM.OFFSETS["zeros"][0]) // _U32
-            first = (start + _HISTOGRAM.OFFSETS["buckets"][0]) // _U32
+            start = (cpu * self._slots + slot) * _SERIES.SIZE_BYTES
+            zeros = (start + _SERIES.OFFSETS[f"{name}_zeros"][0]) // _U32
+            first = (start + _SERIES.OFFSETS[f"{name}_buckets"][0]) // _U32
             row = [self._halves[zeros], *self._halves[first : first + BUCKETS]]
             counts = list(map(operator.add, counts, row))
         if self._requests[slot] >= _WRAP:
             counts = unwrapped([before.zeros, *before.buckets], counts)
-        return Histogram(sum_ns, counts[0], counts[1:])
+        return Histogram(sum(self._row(slot, f"{name}_sum_ns")), counts[0], counts[1:])
+
+
+class Cache:
+    """The CPUs' caches from key to slot, of which the kernel side writes all but the removals."""
+
+    def __init__(self, memory: mmap.mmap, size_bytes: int) -> None:
+        """`memory` of the map `storage_cache`, of which `size_bytes` are used."""
+        self._memory = memory
+        self._pages = memoryview(memory)
+        words = self._pages[:size_bytes].cast("Q")
+        self._owners = words[_CACHED.OFFSETS["owner"][0] // _U64 :: _CACHED.SIZE_BYTES // _U64]
+        halves = self._pages[:size_bytes].cast("I")
+        self._slots = halves[_CACHED.OFFSETS["slot"][0] // _U32 :: _CACHED.SIZE_BYTES // _U32]
+
+    def remove(self, slots: Collection[int]) -> None:
+        """Let no cache lead to these slots; one word is written, so no entry is ever half new."""
+        if slots:
+            for at, slot in enumerate(self._slots.tolist()):
+                if slot in slots:
+                    self._owners[at] = _NOBODY
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        for view in (self._owners, self._slots, self._pages):
+            view.release()
+        self._memory.close()
 
 
 def unwrapped(before: Iterable[int], now: Iterable[int]) -> list[int]:
