@@ -257,7 +257,7 @@ STAGES = _own(
     "map[]",
     "On the log: each stage as `{name, layer, offset}`, offset in seconds from the start.",
 )
-STORAGE_BYTES = _own("storage.bytes", "int", "Bytes moved.", "By")
+STORAGE_BYTES = _size("storage.bytes", "Bytes moved.")
 STORAGE_REQUESTS = _own("storage.requests", "int", "Block requests that the operation waited for.")
 STORAGE_MERGED = _own(
     "storage.merged",

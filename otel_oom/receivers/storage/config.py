@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal, get_args
 
-from otel_oom.config.types import ByteSize, Duration
+from otel_oom.config.types import ByteSize, Duration, Violations
 
-Problem = tuple[tuple[str | int, ...], str]
 Operation = Literal[
     "read",
     "write",
@@ -72,7 +71,7 @@ class Filter:
     path: list[str] = dataclasses.field(default_factory=list)
     """Paths of files, e.g. `/var/lib/mysql/*`. Default all."""
 
-    def validate(self) -> Iterable[Problem]:
+    def validate(self) -> Violations:
         """A pattern that nothing can fit is a slip."""
         for key in ("process", "cgroup", "path"):
             for index, pattern in enumerate(getattr(self, key)):
@@ -122,7 +121,7 @@ class Config:
     root_path: str = "/"
     """Where the host's /proc and /sys are; in a container, where they are mounted."""
 
-    def validate(self) -> Iterable[Problem]:
+    def validate(self) -> Violations:
         """Relations that types cannot say."""
         is_power = self.ring_size & (self.ring_size - 1) == 0
         if not is_power or not _LEAST_RING_BYTES <= self.ring_size <= _MOST_RING_BYTES:
@@ -138,7 +137,7 @@ class Config:
             yield ("devices",), "`devices` must have patterns; leave it out for all"
         yield from self._sample_problems()
 
-    def _sample_problems(self) -> Iterable[Problem]:
+    def _sample_problems(self) -> Violations:
         for operation, number in self.sample.items():
             if operation not in OPERATIONS:
                 known = ", ".join(OPERATIONS)
