@@ -44,7 +44,7 @@ class OomReceiver:
         self._tasks: list[asyncio.Task[None]] = []
         self._sender: asyncio.Task[None] | None = None
         self._is_stopping = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._capture: capture.Capture | None = None
         self._summary: list[str] = []
         self._unsaved: tuple[int, state.Saved] | None = None
@@ -133,8 +133,9 @@ class OomReceiver:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        due_s = running.next_s()
-        if due_s is not None:
+        if running.has_backlog:
+            self._timer = loop.call_soon(self._on_ring, running)
+        elif (due_s := running.next_s()) is not None:
             self._timer = loop.call_at(due_s, self._emit_due, running)
 
     def _emit_ready(self, running: capture.Capture, ready: capture.Ready) -> None:
@@ -160,6 +161,8 @@ class OomReceiver:
             await self._send_all()
             if self._capture is running:  # not while it stops: the ring will be gone
                 loop.add_reader(running.ring.fd, self._on_ring, running)
+                if running.has_backlog:
+                    self._emit_due(running)
 
     async def _send_all(self) -> None:
         """Hand on the outbox; a batch leaves it before it is another's to account for."""
