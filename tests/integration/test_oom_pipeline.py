@@ -41,6 +41,43 @@ async def test_while_the_consumer_blocks_kills_wait_in_the_ring(
     assert {k["oom.capture.mode"] for k in at.of(group)} == {"core"}
 
 
+async def test_what_was_taken_from_the_ring_waits_for_its_turn_and_for_the_consumer(
+    tmp_path: pathlib.Path, group: memory_cgroup.MemoryCgroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two records a turn: the rest is worked off without a further record to wake the loop."""
+    monkeypatch.setattr(oom, "_OUTBOX_BATCHES", 2)
+    monkeypatch.setattr(capture, "_TURN_RECORDS", 2)
+    monkeypatch.setattr(capture, "_SLICE_RECORDS", 1)
+    async with bench(tmp_path) as at:
+        at.sink.open.clear()
+        running = at.receiver._capture
+        assert running is not None
+        pids = [kill(group) for _ in range(8)]  # the loop stands still: all are in the ring
+        await at.until(lambda: len(at.receiver._outbox) >= 2, "a way out that is full")
+        assert running.ring.is_empty()
+        assert running.has_backlog
+        await asyncio.sleep(2.5)  # checks of the books meanwhile, which must not cry
+        at.sink.open.set()
+        await at.until(lambda: told(at.of(group)) >= 8, "eight kills")
+        assert not running.has_backlog
+    assert [k["process.pid"] for k in at.of(group)] == pids
+    assert {k["oom.capture.mode"] for k in at.of(group)} == {"core"}
+
+
+async def test_a_backlog_is_told_at_the_stop(
+    tmp_path: pathlib.Path, group: memory_cgroup.MemoryCgroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "_TURN_RECORDS", 2)
+    async with bench(tmp_path) as at:
+        running = at.receiver._capture
+        assert running is not None
+        pids = [kill(group) for _ in range(8)]
+        running.drain(0.0)
+        assert running.has_backlog
+    assert [k["process.pid"] for k in at.of(group)] == pids
+    assert {k["oom.capture.mode"] for k in at.of(group)} == {"core"}
+
+
 async def test_a_consumer_that_blocks_longer_than_the_ring_holds_loses_no_count(
     tmp_path: pathlib.Path, group: memory_cgroup.MemoryCgroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ class OomReceiver:
         self._outbox = receiving.Outbox(settings, consumers)
         self._tasks: list[asyncio.Task[None]] = []
         self._sender: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._capture: capture.Capture | None = None
         self._summary: list[str] = []
         self._unsaved: tuple[int, state.Saved] | None = None
@@ -112,8 +112,9 @@ class OomReceiver:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        due_s = running.next_s()
-        if due_s is not None:
+        if running.has_backlog:
+            self._timer = loop.call_soon(self._on_ring, running)
+        elif (due_s := running.next_s()) is not None:
             self._timer = loop.call_at(due_s, self._emit_due, running)
 
     def _emit_ready(self, running: capture.Capture, ready: capture.Ready) -> None:
@@ -127,6 +128,8 @@ class OomReceiver:
         """Read the ring again, but not while it stops: the ring will be gone."""
         if self._capture is running:
             asyncio.get_running_loop().add_reader(running.ring.fd, self._on_ring, running)
+            if running.has_backlog:
+                self._emit_due(running)
 
     async def _reconcile(self, running: capture.Capture) -> None:
         while True:

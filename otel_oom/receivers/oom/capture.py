@@ -16,6 +16,7 @@ from otel_oom.bpf import events, layout, probe, ring
 from otel_oom.pipeline.data import Batch
 from otel_oom.receivers.oom import (
     attributes,
+    backlog,
     cgroups,
     context,
     encode,
@@ -32,7 +33,12 @@ logger = logging.getLogger(__name__)
 Ready = tuple[list[kills.Kill], list[kills.Kill]]
 """Kills to report, and kills whose span ends."""
 
-_DRAIN_RECORDS = 256
+_TURN_RECORDS = 256
+"""Records that are understood at most before the loop has its turn."""
+
+_SLICE_RECORDS = 16
+"""... and before the ring is emptied again: some five kills."""
+
 _CLOCK_STEP_NS = 1_000_000
 _EVENTS = (
     events.OomMarkLayout,
@@ -69,6 +75,7 @@ class Capture:
             self._examine, settle_s=config.settle, settle_exit_s=config.settle_exit
         )
         self._kills = collections.Counter({"memcg": 0, "none": 0})
+        self._backlog = backlog.Backlog()
         self._alarm = ""
         self._difference = 0
         self._final: events.OomCounters | None = None
@@ -103,18 +110,31 @@ class Capture:
         missed = reconcile.since_last_run(saved, *self._base)
         return self._encoder.missed(missed, time.time_ns())
 
+    @property
+    def has_backlog(self) -> bool:
+        """Whether `drain` left records that it had taken from the ring."""
+        return bool(self._backlog)
+
     def drain(self, now_s: float) -> int:
-        """Take up to a fixed number of records from the ring; returns how many there were."""
-        batch = self.ring.drain(_DRAIN_RECORDS)
-        for raw in batch:
-            try:
-                self._assembler.take(records.decode(raw), now_s)
-            except errors.BadRecord as bad:
-                self._assembler.tally.bad_marks += _may_be_mark(raw)
-                logger.error(  # noqa: TRY400 - the text says it all
-                    "a record of the kernel side was not understood: %s", bad
-                )
-        return len(batch)
+        """Empty the ring, and understand up to a fixed number of records; returns how many."""
+        taken = 0
+        while taken < _TURN_RECORDS:
+            batch = self._backlog.take(self.ring, _SLICE_RECORDS)
+            if not batch:
+                break
+            for raw in batch:
+                self._take(raw, now_s)
+            taken += len(batch)
+        return taken
+
+    def _take(self, raw: bytes, now_s: float) -> None:
+        try:
+            self._assembler.take(records.decode(raw), now_s)
+        except errors.BadRecord as bad:
+            self._assembler.tally.bad_marks += _may_be_mark(raw)
+            logger.error(  # noqa: TRY400 - the text says it all
+                "a record of the kernel side was not understood: %s", bad
+            )
 
     def ready(self, now_s: float, *, flush: bool = False) -> Ready:
         """Kills to report and to send spans of; the reported ones are booked."""
@@ -146,11 +166,16 @@ class Capture:
         now_ns = time.time_ns()
         kernel_kills = self._vmstat.kills()  # before our own counters: see `reconcile`
         counters = self._read_counters()
-        is_quiet = self.ring.is_empty() and self._assembler.next_s() is None
+        is_quiet = self._is_quiet()
         verdict = self._books.check(
             counters, self._assembler.tally, kernel_kills, now_ns, is_quiet=is_quiet
         )
         return self._missed(verdict, now_ns), verdict.is_pending
+
+    def _is_quiet(self) -> bool:
+        """Whether no record is on its way."""
+        is_drained = not self._backlog and self.ring.is_empty()
+        return is_drained and self._assembler.next_s() is None
 
     def books(self) -> state.Saved:
         """What is reported so far, for the next start."""
