@@ -48,7 +48,7 @@ def test_the_promised_defaults() -> None:
         "operations": list(OPERATIONS),
         "devices": ["*"],
         "filter": {"process": [], "cgroup": [], "path": []},
-        "sample": {"read": 64, "write": 64},
+        "sample": {"read": 64, "write": 64, "open": 64},
         "max_series": 512,
         "include_stacked": False,
         "ring_size": MIB,
