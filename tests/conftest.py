@@ -7,6 +7,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -14,6 +15,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from doubles import real_collector, skips
 
 import otel_oom
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 _NEEDS = {
     "root": skips.root,
