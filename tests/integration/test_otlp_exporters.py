@@ -14,6 +14,7 @@ from doubles import exporting, otlp_server
 
 from otel_oom import errors
 from otel_oom.exporters import otlp_grpc, otlp_http
+from otel_oom.exporters.otlp_grpc.config import KeepaliveConfig
 from otel_oom.pipeline.component import State
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.sending import limits
@@ -336,7 +337,7 @@ async def test_grpc_over_a_unix_socket(tmp_path):
 
 
 async def test_grpc_with_keepalive_and_waiting_for_the_connection(grpc_side):
-    config = {"wait_for_ready": True, "keepalive": otlp_grpc.KeepaliveConfig()}
+    config = {"wait_for_ready": True, "keepalive": KeepaliveConfig()}
     port = int(grpc_side.server.address.split(":")[1])
     await grpc_side.server.stop()
     async with exporter_of(otlp_grpc, **grpc_side.config(), **config) as (agent, exporter):
