@@ -52,6 +52,7 @@ def serve(config: AgentConfig, load: Load, *, quiet: bool = False) -> Exit:
     """Run a configuration that was read; `load` reads it again at each reload."""
     set_up_logging(config, quiet=quiet)
     _warn(config)
+    memory.share_one_arena()
     return asyncio.run(Agent(load, config, quiet=quiet).run())
 
 

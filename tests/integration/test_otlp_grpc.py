@@ -80,7 +80,7 @@ async def test_grpc_over_a_unix_socket(tmp_path):
 
 
 async def test_grpc_with_keepalive_and_waiting_for_the_connection(grpc_side):
-    config = {"wait_for_ready": True, "keepalive": otlp_grpc.KeepaliveConfig()}
+    config = {"wait_for_ready": True, "keepalive": otlp_grpc.config.KeepaliveConfig()}
     port = int(grpc_side.server.address.split(":")[1])
     await grpc_side.server.stop()
     async with exporter_of(otlp_grpc, **grpc_side.config(), **config) as (agent, exporter):

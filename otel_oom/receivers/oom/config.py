@@ -30,7 +30,7 @@ class Config:
     """How often the books are held against the kernel's counters. A missed kill is reported
     within this and 0.3 s."""
 
-    collection_interval: Duration = Duration(10.0)
+    collection_interval: Duration = Duration(60.0)
     """How often the metric `oom.kills` is sent."""
 
     siblings: int = 16
