@@ -13,6 +13,7 @@ struct super_block {
 };
 
 struct inode {
+	unsigned short i_mode;
 	unsigned long i_ino;
 	struct super_block *i_sb;
 };
@@ -21,9 +22,19 @@ struct address_space {
 	struct inode *host;
 };
 
+typedef struct {
+	unsigned long f;
+} memdesc_flags_t;
+
 struct page {
+	memdesc_flags_t flags;
 	struct address_space *mapping;
 	unsigned long compound_info;
+};
+
+/* Before "mm: introduce memdesc_flags_t" (v6.18). */
+struct page___plain_flags {
+	unsigned long flags;
 };
 
 /* Before "mm: rename page->compound_head" (v7.0). */
@@ -100,18 +111,9 @@ enum req_flag_bits {
 	__REQ_BACKGROUND = 20,
 };
 
-/* v6.11; before, the numbers below. */
-enum rqf_flags {
-	__RQF_FLUSH_SEQ = 1,
-	__RQF_IO_STAT = 8,
-};
-
-#define OLD_RQF_FLUSH_SEQ (1 << 4)
-#define OLD_RQF_IO_STAT (1 << 13)
-#define OLD_QUEUE_FLAG_STATS 20
-
-enum queue_flags {
-	QUEUE_FLAG_STATS = 7,
+enum pageflags {
+	PG_locked = 0, /* the values are relocated */
+	PG_writeback = 1,
 };
 
 #pragma clang attribute pop
@@ -130,41 +132,14 @@ enum queue_flags {
 
 #define PAGE_MAPPING_FLAGS 3
 
+#define S_IFMT 00170000
+#define S_IFBLK 0060000
+
 /*
  * A relocated value whose name the kernel lacks is an instruction that no verifier takes. The
  * empty asm keeps the compiler from computing it before the question whether it exists.
  */
 #define BARRIER asm volatile("")
-
-static __always_inline bool is_in_flush_sequence(const struct request *rq)
-{
-	if (bpf_core_enum_value_exists(enum rqf_flags, __RQF_FLUSH_SEQ)) {
-		BARRIER;
-		return rq->rq_flags >> bpf_core_enum_value(enum rqf_flags, __RQF_FLUSH_SEQ) & 1;
-	}
-	return rq->rq_flags & OLD_RQF_FLUSH_SEQ;
-}
-
-static __always_inline bool has_start(const struct request *rq)
-{
-	if (bpf_core_enum_value_exists(enum rqf_flags, __RQF_IO_STAT)) {
-		BARRIER;
-		return rq->rq_flags >> bpf_core_enum_value(enum rqf_flags, __RQF_IO_STAT) & 1;
-	}
-	return rq->rq_flags & OLD_RQF_IO_STAT;
-}
-
-/* Whether the queue keeps the time of issue in the request (wbt, kyber, ... ask for it). */
-static __always_inline bool has_issue(const struct request *rq)
-{
-	unsigned long flags = rq->q->queue_flags;
-
-	if (bpf_core_enum_value_exists(enum queue_flags, QUEUE_FLAG_STATS)) {
-		BARRIER;
-		return flags >> bpf_core_enum_value(enum queue_flags, QUEUE_FLAG_STATS) & 1;
-	}
-	return flags >> OLD_QUEUE_FLAG_STATS & 1;
-}
 
 static __always_inline bool is_zone_append(__u32 op)
 {
@@ -206,6 +181,29 @@ static __always_inline __u64 bio_owner(const struct bio *bio)
 	if (bpf_core_field_exists(bio->bi_blkg))
 		return bio->bi_blkg->blkcg->css.serial_nr;
 	return 0;
+}
+
+static __always_inline unsigned long page_flags(const struct page *page)
+{
+	const struct page___plain_flags *old = (const void *)page;
+
+	if (bpf_core_field_exists(page->flags.f))
+		return BPF_CORE_READ(page, flags.f);
+	return BPF_CORE_READ(old, flags);
+}
+
+/*
+ * Whether the page is in the file's cache and read or written as such: while it is, a page that
+ * is read into is locked, one that is written back is marked. The page of a mapped file or of
+ * shared memory may also be the buffer of somebody's direct I/O, which says nothing of the file.
+ */
+static __always_inline bool is_cache_io(const struct page *page, bool is_read)
+{
+	unsigned long flags = page_flags(page);
+
+	if (is_read)
+		return flags >> bpf_core_enum_value(enum pageflags, PG_locked) & 1;
+	return flags >> bpf_core_enum_value(enum pageflags, PG_writeback) & 1;
 }
 
 /*
