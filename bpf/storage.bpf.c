@@ -176,13 +176,19 @@ static __always_inline void observe(__u64 *sum_ns, __u32 *zeros, __u32 *buckets,
 		buckets[exponential_bucket(ns) & (STORAGE_BUCKETS - 1)]++;
 }
 
+/* Whether the queue keeps the time of issue in the request: wbt, kyber and others ask for it. */
+static __always_inline bool keeps_issue(const struct request *rq)
+{
+	return rq->q->queue_flags & settings.queue_stats;
+}
+
 /* The time of issue where the queue does not keep it. */
 static __noinline __u64 noted_issue(const struct request *rq, __u64 start_ns,
 				    struct storage_counters *counters)
 {
 	__u64 id = (__u64)rq, issue_ns = 0, *noted;
 
-	if (has_issue(rq)) {
+	if (keeps_issue(rq)) {
 		counters->never_issued++;
 		return 0;
 	}
@@ -274,25 +280,44 @@ static __always_inline __u32 request_flags(const struct request *rq)
 	       FLAG(bits, BACKGROUND) * STORAGE_REQUEST_BACKGROUND;
 }
 
-/* The file whose page the request begins with: the owner of write-back. */
+static __always_inline const struct page *first_page(const struct bio *bio)
+{
+	const struct bio_vec *vec = BPF_CORE_READ(bio, bi_io_vec);
+
+	if (!vec)
+		return NULL;
+	vec += BPF_CORE_READ(bio, bi_iter.bi_idx);
+	return folio_start(BPF_CORE_READ(vec, bv_page));
+}
+
+/* The inode in whose cache the page is; NULL: none, as with anonymous memory. */
+static __always_inline const struct inode *page_inode(const struct page *page)
+{
+	unsigned long mapping = (unsigned long)BPF_CORE_READ(page, mapping);
+
+	if (!mapping || mapping & PAGE_MAPPING_FLAGS)
+		return NULL;
+	return BPF_CORE_READ((struct address_space *)mapping, host);
+}
+
+/* The file that the request's first page belongs to: the owner of write-back. */
 static __always_inline void fill_file(struct storage_request *record, const struct request *rq)
 {
-	const struct bio *bio = rq->bio;
-	const struct bio_vec *vec = BPF_CORE_READ(bio, bi_io_vec);
-	const struct page *page;
-	unsigned long mapping;
-	struct inode *inode;
+	const struct inode *inode = NULL;
+	const struct page *page = NULL;
 
 	record->inode = 0;
 	record->inode_device = 0;
-	if (record->operation > STORAGE_OPERATION_WRITE || !vec || !rq->__data_len)
+	if (record->operation <= STORAGE_OPERATION_WRITE && rq->__data_len)
+		page = first_page(rq->bio);
+	if (page)
+		inode = page_inode(page);
+	if (!inode)
 		return;
-	vec += BPF_CORE_READ(bio, bi_iter.bi_idx);
-	page = folio_start(BPF_CORE_READ(vec, bv_page));
-	mapping = (unsigned long)BPF_CORE_READ(page, mapping);
-	if (!mapping || mapping & PAGE_MAPPING_FLAGS) /* anonymous: O_DIRECT, swap */
+	/* A block device's own cache is written without marks: file systems' metadata. */
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFBLK &&
+	    !is_cache_io(page, record->operation == STORAGE_OPERATION_READ))
 		return;
-	inode = BPF_CORE_READ((struct address_space *)mapping, host);
 	record->inode = BPF_CORE_READ(inode, i_ino);
 	record->inode_device = BPF_CORE_READ(inode, i_sb, s_dev);
 }
@@ -338,11 +363,11 @@ static __always_inline void measure(const struct request *rq, __u32 operation,
 	};
 
 	/* The flush machinery's own request is not in the statistics, but it has its start. */
-	if (has_start(rq) || operation == STORAGE_OPERATION_FLUSH)
+	if (rq->rq_flags & settings.io_stat || operation == STORAGE_OPERATION_FLUSH)
 		times.start_ns = rq->start_time_ns;
 	if (!times.issue_ns)
 		times.issue_ns = noted_issue(rq, times.start_ns, counters);
-	if (is_in_flush_sequence(rq) && operation != STORAGE_OPERATION_FLUSH)
+	if (rq->rq_flags & settings.flush_sequence && operation != STORAGE_OPERATION_FLUSH)
 		times.after_flush = FLAG(rq->bio->bi_opf, PREFLUSH);
 	observe_device(series, &times, counters);
 	observe_queue(series, &times, counters);
@@ -422,7 +447,7 @@ int BPF_PROG(on_rq_issue, struct request *rq)
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct storage_counters *counters;
 
-	if (has_issue(rq))
+	if (keeps_issue(rq))
 		return 0;
 	now_ns = bpf_ktime_get_ns();
 	if (!bpf_map_update_elem(&issues, &id, &now_ns, BPF_ANY))

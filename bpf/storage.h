@@ -124,6 +124,9 @@ struct storage_settings {
 	__u64 stage_ns;
 	__u64 total_ns;
 	__u64 least_ns; /* the smaller of the two */
+	__u64 queue_stats; /* QUEUE_FLAG_STATS, as a mask of this kernel */
+	__u32 io_stat; /* RQF_IO_STAT */
+	__u32 flush_sequence; /* RQF_FLUSH_SEQ */
 	__u32 slots;
 	__u32 reserved;
 };
@@ -134,6 +137,6 @@ _Static_assert(sizeof(struct storage_cached) == 32, "regenerate storage_events.p
 _Static_assert(sizeof(struct storage_error_key) == 24, "regenerate storage_events.py");
 _Static_assert(sizeof(struct storage_request) == 72, "regenerate storage_events.py");
 _Static_assert(sizeof(struct storage_counters) == 192, "regenerate storage_events.py");
-_Static_assert(sizeof(struct storage_settings) == 32, "regenerate storage_events.py");
+_Static_assert(sizeof(struct storage_settings) == 48, "regenerate storage_events.py");
 
 #endif

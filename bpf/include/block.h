@@ -14,9 +14,19 @@ struct address_space {
 	struct inode *host;
 };
 
+typedef struct {
+	unsigned long f;
+} memdesc_flags_t;
+
 struct page {
+	memdesc_flags_t flags;
 	struct address_space *mapping;
 	unsigned long compound_info;
+};
+
+/* Before "mm: introduce memdesc_flags_t" (v6.18). */
+struct page___plain_flags {
+	unsigned long flags;
 };
 
 /* Before "mm: rename page->compound_head" (v7.0). */
@@ -93,18 +103,9 @@ enum req_flag_bits {
 	__REQ_BACKGROUND = 20,
 };
 
-/* v6.11; before, the numbers below. */
-enum rqf_flags {
-	__RQF_FLUSH_SEQ = 1,
-	__RQF_IO_STAT = 8,
-};
-
-#define OLD_RQF_FLUSH_SEQ (1 << 4)
-#define OLD_RQF_IO_STAT (1 << 13)
-#define OLD_QUEUE_FLAG_STATS 20
-
-enum queue_flags {
-	QUEUE_FLAG_STATS = 7,
+enum pageflags {
+	PG_locked = 0, /* the values are relocated */
+	PG_writeback = 1,
 };
 
 #pragma clang attribute pop
@@ -129,40 +130,10 @@ enum queue_flags {
  */
 #define BARRIER asm volatile("")
 
-static __always_inline bool is_in_flush_sequence(const struct request *rq)
-{
-	if (bpf_core_enum_value_exists(enum rqf_flags, __RQF_FLUSH_SEQ)) {
-		BARRIER;
-		return rq->rq_flags >> bpf_core_enum_value(enum rqf_flags, __RQF_FLUSH_SEQ) & 1;
-	}
-	return rq->rq_flags & OLD_RQF_FLUSH_SEQ;
-}
-
-static __always_inline bool has_start(const struct request *rq)
-{
-	if (bpf_core_enum_value_exists(enum rqf_flags, __RQF_IO_STAT)) {
-		BARRIER;
-		return rq->rq_flags >> bpf_core_enum_value(enum rqf_flags, __RQF_IO_STAT) & 1;
-	}
-	return rq->rq_flags & OLD_RQF_IO_STAT;
-}
-
 /* A driver's own command. */
 static __always_inline bool is_passthrough(__u32 op)
 {
 	return op >= REQ_OP_PASSTHROUGH_FIRST && op <= REQ_OP_PASSTHROUGH_LAST;
-}
-
-/* Whether the queue keeps the time of issue in the request (wbt, kyber, ... ask for it). */
-static __always_inline bool has_issue(const struct request *rq)
-{
-	unsigned long flags = rq->q->queue_flags;
-
-	if (bpf_core_enum_value_exists(enum queue_flags, QUEUE_FLAG_STATS)) {
-		BARRIER;
-		return flags >> bpf_core_enum_value(enum queue_flags, QUEUE_FLAG_STATS) & 1;
-	}
-	return flags >> OLD_QUEUE_FLAG_STATS & 1;
 }
 
 static __always_inline bool is_zone_append(__u32 op)
@@ -205,6 +176,29 @@ static __always_inline __u64 bio_owner(const struct bio *bio)
 	if (bpf_core_field_exists(bio->bi_blkg))
 		return bio->bi_blkg->blkcg->css.serial_nr;
 	return 0;
+}
+
+static __always_inline unsigned long page_flags(const struct page *page)
+{
+	const struct page___plain_flags *old = (const void *)page;
+
+	if (bpf_core_field_exists(page->flags.f))
+		return BPF_CORE_READ(page, flags.f);
+	return BPF_CORE_READ(old, flags);
+}
+
+/*
+ * Whether the page is in the file's cache and read or written as such: while it is, a page that
+ * is read into is locked, one that is written back is marked. The page of a mapped file or of
+ * shared memory may also be the buffer of somebody's direct I/O, which says nothing of the file.
+ */
+static __always_inline bool is_cache_io(const struct page *page, bool is_read)
+{
+	unsigned long flags = page_flags(page);
+
+	if (is_read)
+		return flags >> bpf_core_enum_value(enum pageflags, PG_locked) & 1;
+	return flags >> bpf_core_enum_value(enum pageflags, PG_writeback) & 1;
 }
 
 /*

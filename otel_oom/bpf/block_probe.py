@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 
 from otel_oom import errors
-from otel_oom.bpf import loader, probe, storage_events
+from otel_oom.bpf import enumerators, loader, probe, storage_events
 
 COMPLETE, ISSUE = "on_rq_complete", "on_rq_issue"
 OVERFLOW_SLOTS = len(storage_events.StorageOperation)
@@ -17,6 +17,11 @@ CACHED_KEYS = 128
 
 _COMPLETE_ARGUMENTS = 3  # request, status, bytes
 _ISSUE_ARGUMENTS = 1  # request; before v5.11 and its backports the queue came first
+
+
+_OLD_REQUEST_BITS = {"FLUSH_SEQ": 4, "IO_STAT": 13}
+_OLD_QUEUE_BITS = {"STATS": 20}
+"""As they were before v6.11, when they became enumerators (5f89154e8e9e and its neighbours)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,14 +61,9 @@ def attach(found: probe.Kernel, sizes: Sizes, stage_ns: int, total_ns: int) -> l
     try:
         loaded.choose((COMPLETE, *(() if why_no_issues() else (ISSUE,))))
         _size(loaded, sizes)
-        settings = storage_events.StorageSettings(
-            stage_ns=stage_ns,
-            total_ns=total_ns,
-            least_ns=min(stage_ns, total_ns),
-            slots=sizes.slots,
-            reserved=0,
+        packed = storage_events.StorageSettingsLayout.FORMAT.pack(
+            *_settings(sizes, stage_ns, total_ns)
         )
-        packed = storage_events.StorageSettingsLayout.FORMAT.pack(*settings)
         loaded.set_initial_value(".rodata.settings", packed)
         loaded.load()
         for slot in range(OVERFLOW_SLOTS, sizes.slots):
@@ -102,3 +102,19 @@ def _size(loaded: loader.Object, sizes: Sizes) -> None:
     loaded.set_max_entries("storage_cache", sizes.cpus * CACHED_KEYS)
     loaded.set_max_entries("storage_slots", sizes.max_series)
     loaded.set_max_entries("free_slots", sizes.max_series)
+
+
+def _settings(sizes: Sizes, stage_ns: int, total_ns: int) -> storage_events.StorageSettings:
+    requests = enumerators.kernel_values("__RQF_", tuple(_OLD_REQUEST_BITS))
+    queues = enumerators.kernel_values("QUEUE_FLAG_", tuple(_OLD_QUEUE_BITS))
+    bits = _OLD_REQUEST_BITS | requests | _OLD_QUEUE_BITS | queues
+    return storage_events.StorageSettings(
+        stage_ns=stage_ns,
+        total_ns=total_ns,
+        least_ns=min(stage_ns, total_ns),
+        queue_stats=1 << bits["STATS"],
+        io_stat=1 << bits["IO_STAT"],
+        flush_sequence=1 << bits["FLUSH_SEQ"],
+        slots=sizes.slots,
+        reserved=0,
+    )

@@ -241,6 +241,9 @@ class StorageSettings(NamedTuple):
     stage_ns: int
     total_ns: int
     least_ns: int
+    queue_stats: int
+    io_stat: int
+    flush_sequence: int
     slots: int
     reserved: int
 
@@ -249,12 +252,15 @@ class StorageSettingsLayout:
     """Where struct storage_settings has its fields, in bytes: (offset, size)."""
 
     STRUCT: ClassVar[str] = "storage_settings"
-    SIZE_BYTES: ClassVar[int] = 32
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQII")
+    SIZE_BYTES: ClassVar[int] = 48
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQIIII")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
         "stage_ns": (0, 8),
         "total_ns": (8, 8),
         "least_ns": (16, 8),
-        "slots": (24, 4),
-        "reserved": (28, 4),
+        "queue_stats": (24, 8),
+        "io_stat": (32, 4),
+        "flush_sequence": (36, 4),
+        "slots": (40, 4),
+        "reserved": (44, 4),
     }

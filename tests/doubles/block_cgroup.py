@@ -1,84 +1,81 @@
-"""A temporary cgroup of the hierarchy that accounts block I/O, and commands inside it.
+"""Temporary cgroups that the block layer knows, v1 `blkio` or v2 `io`.
 
-    with block_cgroup.temporary() as group:
-        group.run("fio", ...)
-
-On cgroup v2 it has the `io` controller. Needs root.
+with block_cgroup.temporary() as group:
+    group.run(["dd", ...])
+    assert key.cgroup_id == group.id
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import pathlib
 import subprocess
-import time
+import uuid
 from collections.abc import Iterator
-from typing import Any
 
-_numbers = itertools.count()
-_REMOVAL_S = 10.0
-
-
-class Unavailable(Exception):
-    """This machine gives no such cgroup; the text says what would help."""
+_V1 = pathlib.Path("/sys/fs/cgroup/blkio")
+_V2 = pathlib.Path("/sys/fs/cgroup")
 
 
 class BlockCgroup:
-    """One cgroup directory."""
+    """One cgroup; its `id` is the inode of its directory."""
 
-    def __init__(self, path: pathlib.Path, name: str) -> None:
-        self.path, self.name = path, name
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self.id = path.stat().st_ino
+
+    def enter(self, pid: int | None = None) -> None:
+        """Move a process into it, by default this one."""
+        (self.path / "cgroup.procs").write_text(str(pid or os.getpid()))
 
     @property
-    def inode(self) -> int:
-        """The kernel's id of it."""
-        return self.path.stat().st_ino
+    def name(self) -> str:
+        """Its path below the mount, as `process.linux.cgroup` spells it."""
+        return f"/{self.path.name}"
 
-    def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command inside to its end, and raise if it fails."""
-        enter = 'echo $$ > "$0" && exec "$@"'
-        argv = ["sh", "-c", enter, str(self.path / "cgroup.procs"), *command]
-        return subprocess.run(argv, check=True, capture_output=True, text=True, **options)
+    def run(self, command: list[str]) -> str:
+        """Run a command in it to its end; what it printed.
+
+        A shell enters the cgroup first: `preexec_fn` is unsafe among threads.
+        """
+        enter = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.path / "cgroup.procs")]
+        return subprocess.run([*enter, *command], check=True, capture_output=True, text=True).stdout
+
+
+def hierarchy() -> pathlib.Path | None:
+    """Where the block layer's cgroups are; None if they are nowhere."""
+    if (_V1 / "cgroup.procs").exists():
+        return _V1
+    controllers = _V2 / "cgroup.subtree_control"
+    if controllers.exists() and "io" in (_V2 / "cgroup.controllers").read_text().split():
+        controllers.write_text("+io")
+        return _V2
+    return None
 
 
 @contextlib.contextmanager
-def temporary() -> Iterator[BlockCgroup]:
-    """A new one; gone at the end."""
-    mount = _mount()
-    name = f"otel-oom-block-{os.getpid()}-{next(_numbers)}"
-    if (mount / "cgroup.controllers").exists():
-        (mount / "cgroup.subtree_control").write_text("+io")
-    path = mount / name
-    path.mkdir()
+def temporary(count: int = 1) -> Iterator[list[BlockCgroup]]:
+    """New cgroups at the top of the hierarchy; this process is put back, and they are removed."""
+    top = hierarchy()
+    assert top is not None
+    name = f"otel-oom-{uuid.uuid4().hex[:8]}"
+    paths = [top / f"{name}-{number}" for number in range(count)]
+    for path in paths:
+        path.mkdir()
+    own = _own(top)
     try:
-        yield BlockCgroup(path, f"/{name}")
+        yield [BlockCgroup(path) for path in paths]
     finally:
-        _remove(path)
-
-
-def _mount() -> pathlib.Path:
-    lines = [line.split() for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
-    for _, point, kind, options, *_ in lines:
-        if kind == "cgroup" and "blkio" in options.split(","):
-            return pathlib.Path(point)
-    for _, point, kind, *_ in lines:
-        controllers = pathlib.Path(point, "cgroup.controllers")
-        if kind == "cgroup2" and "io" in controllers.read_text().split():
-            return pathlib.Path(point)
-    raise Unavailable("needs a cgroup that accounts block I/O: mount cgroup2, or blkio of v1")
-
-
-def _remove(path: pathlib.Path) -> None:
-    """Once the last process in it is gone."""
-    deadline = time.monotonic() + _REMOVAL_S
-    while True:
-        try:
+        (own / "cgroup.procs").write_text(str(os.getpid()))
+        for path in paths:
             path.rmdir()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+
+
+def _own(top: pathlib.Path) -> pathlib.Path:
+    """This process's cgroup."""
+    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if (top == _V1 and "blkio" in controllers.split(",")) or (top == _V2 and number == "0"):
+            return top / path.lstrip("/")
+    return top

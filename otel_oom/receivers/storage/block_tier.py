@@ -67,7 +67,7 @@ class BlockTier:
         if not told:
             return tiers.Drained(())
         found = [report for _, report in told]
-        batches = (self._encoder.logs(found, time.time_ns()), self._encoder.spans(found))
+        batches = self._encoder.batches(found, time.time_ns())
         exemplars = [one for pair in told for one in _exemplars(*pair)]
         return tiers.Drained(batches, exemplars)
 

@@ -26,6 +26,7 @@ NOT_ON_A_DEVICE = frozenset(
 class Device(NamedTuple):
     """What is known of a device. `disk` is the name of the whole disk of a partition.
 
+    `is_told_of`: whether the patterns have the device, or the disk that it is a part of.
     `sequence` is the kernel's number of the disk's content: another file of a loop device has
     another. Empty before v5.15.
     """
@@ -33,6 +34,7 @@ class Device(NamedTuple):
     name: str
     disk: str
     is_stacked: bool
+    is_told_of: bool
     sequence: str = ""
 
 
@@ -70,14 +72,6 @@ class Devices:
         """Look anew at what can be changed while a device is there."""
         self._have_scheduler.clear()
 
-    def is_told_of(self, device: Device) -> bool:
-        """Whether the patterns have the device, or the disk that it is a part of."""
-        return any(
-            fnmatch.fnmatchcase(name, pattern)
-            for name in (device.name, device.disk)
-            for pattern in self._patterns
-        )
-
     def present(self) -> list[Device]:
         """All disks that are there now, without loop devices that have no file."""
         try:
@@ -85,7 +79,7 @@ class Devices:
         except OSError:
             return []
         return [
-            Device(path.name, path.name, self._is_stacked(path))
+            self._device(path.name, path)
             for path in directories
             if not path.name.startswith("loop") or (path / "loop").is_dir()
         ]
@@ -109,8 +103,15 @@ class Devices:
         disk = pathlib.Path(os.path.realpath(directory))
         if (disk / "partition").exists():
             disk = disk.parent
-        sequence = _value(directory / "uevent", "DISKSEQ")
-        return Device(name, disk.name, self._is_stacked(disk), sequence)
+        return self._device(name, disk, _value(directory / "uevent", "DISKSEQ"))
+
+    def _device(self, name: str, disk: pathlib.Path, sequence: str = "") -> Device:
+        is_told_of = any(
+            fnmatch.fnmatchcase(each, pattern)
+            for each in (name, disk.name)
+            for pattern in self._patterns
+        )
+        return Device(name, disk.name, self._is_stacked(disk), is_told_of, sequence)
 
     def _reads_scheduler(self, device: int) -> bool:
         try:

@@ -79,7 +79,7 @@ def _workloads(root: pathlib.Path) -> Check:
 
 def _devices(config: Config, root: pathlib.Path) -> Iterator[Check]:
     disks = devices.Devices(root, config.devices)
-    told = [disk for disk in disks.present() if disks.is_told_of(disk)]
+    told = [disk for disk in disks.present() if disk.is_told_of]
     yield Check(
         "block devices",
         ok=bool(told),

@@ -161,7 +161,7 @@ class OperationTier:
 
     def _is_asked_for(self, operation: records.Operation, made: Slow) -> bool:
         disk = self._disks.get(operation.file.device)
-        if disk is not None and not self._disks.is_told_of(disk):
+        if disk is not None and not disk.is_told_of:
             return False
         only = self._filter
         cgroup = self._cgroups.path(made.cgroup_id) if only.cgroup else None

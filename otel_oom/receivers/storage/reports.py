@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
@@ -27,6 +27,13 @@ _TYPES = {key: attribute.type for key, attribute in semconv.ATTRIBUTES.items()}
 _RESOURCE = wire_values.attributes(1, _TYPES)
 _ITEM = wire.tag(2, wire.LENGTH)
 _NS_PER_S = 10**9
+
+
+_Scopes = dict[str | int | None, list[bytes]]
+"""Encoded items by cgroup."""
+
+_OWN = frozenset((semconv.STORAGE_SECTOR, semconv.FILE_INODE, semconv.FILE_PATH))
+"""Attributes that are of one operation; others come again, and are kept."""
 
 
 class Stage(NamedTuple):
@@ -95,7 +102,7 @@ class _Span:
     SPAN_ID = wire.tag(2, wire.LENGTH) + wire.varint(SPAN_ID_BYTES)
     KIND = wire.integer(6, Span.SpanKind.SPAN_KIND_INTERNAL)
     START, END = wire.tag(7, wire.EIGHT_BYTES), wire.tag(8, wire.EIGHT_BYTES)
-    ATTRIBUTES = wire_values.attributes(9, _TYPES)
+    ATTRIBUTE = wire.tag(9, wire.LENGTH)
     EVENT = wire.tag(11, wire.LENGTH)
     EVENT_TIME = wire.tag(1, wire.EIGHT_BYTES)
     EVENT_ATTRIBUTES = wire_values.attributes(3, _TYPES)
@@ -116,21 +123,25 @@ class Encoder:
         self._scope_start = wire.message(1, scope.SerializeToString())
         self._scope_end = wire.text(3, semconv.SCHEMA_URL)
 
-    def spans(self, reports: Sequence[Report]) -> Batch:
-        """A span each."""
-        return Batch(Signal.TRACES, self._by_cgroup(reports, _span), len(reports))
-
-    def logs(self, reports: Sequence[Report], now_ns: int) -> Batch:
-        """A log record each."""
-        encoded = self._by_cgroup(reports, lambda report: _log(report, now_ns))
-        return Batch(Signal.LOGS, encoded, len(reports))
-
-    def _by_cgroup(self, reports: Sequence[Report], encode: Callable[[Report], bytes]) -> bytes:
-        """`LogsData` or `TracesData`: they, and what is in them, have the same field numbers."""
-        scopes: dict[str | int | None, list[bytes]] = {}
+    def batches(self, reports: Sequence[Report], now_ns: int) -> tuple[Batch, Batch]:
+        """Log records and spans, one of each a report."""
+        logs: _Scopes = {}
+        spans: _Scopes = {}
         for report in reports:
-            encoded = encode(report)
-            scopes.setdefault(report.cgroup, []).extend((_ITEM, wire.varint(len(encoded)), encoded))
+            attributes = _attributes(report)
+            for scopes, encoded in (
+                (logs, _log(report, attributes, now_ns)),
+                (spans, _span(report, attributes)),
+            ):
+                items = scopes.setdefault(report.cgroup, [])
+                items += _ITEM, wire.varint(len(encoded)), encoded
+        return (
+            Batch(Signal.LOGS, self._data(logs), len(reports)),
+            Batch(Signal.TRACES, self._data(spans), len(reports)),
+        )
+
+    def _data(self, scopes: _Scopes) -> bytes:
+        """`LogsData` or `TracesData`: they, and what is in them, have the same field numbers."""
         return b"".join(itertools.starmap(self._resource, scopes.items()))
 
     def _resource(self, cgroup: str | int | None, items: list[bytes]) -> bytes:
@@ -146,7 +157,7 @@ def workload(cgroup: str | int | None) -> bytes:
     return _RESOURCE[key][cgroup]
 
 
-def _log(report: Report, now_ns: int) -> bytes:
+def _log(report: Report, attributes: list[bytes], now_ns: int) -> bytes:
     """The `LogRecord`; its time is when the operation ended, and was found to be slow."""
     text, forms = report.body.encode(), _Log.ATTRIBUTES
     uid = (report.trace_id + report.span_id).hex()
@@ -156,7 +167,7 @@ def _log(report: Report, now_ns: int) -> bytes:
         _Log.SEVERITY,
         _Log.BODY[len(text)],
         text,
-        *_attributes(report, forms),
+        *attributes,
         forms[semconv.STAGES].of(b"".join(_elements(report.stages))),
         forms[semconv.LOG_RECORD_UID].of(uid),
         _Log.TRACE_ID,
@@ -170,8 +181,8 @@ def _log(report: Report, now_ns: int) -> bytes:
     return b"".join(parts)
 
 
-def _span(report: Report) -> bytes:
-    """The `Span`, from the first stage to the last."""
+def _span(report: Report, attributes: list[bytes]) -> bytes:
+    """The `Span`, from the first stage to the last; its attributes only have another tag."""
     times = [wire.eight_bytes(stage.unix_ns) for stage in report.stages]
     parts = [
         _Span.TRACE_ID,
@@ -184,7 +195,7 @@ def _span(report: Report) -> bytes:
         times[0],
         _Span.END,
         times[-1],
-        *_attributes(report, _Span.ATTRIBUTES),
+        *[_Span.ATTRIBUTE + attribute[1:] for attribute in attributes],
     ]
     for stage, time in zip(report.stages, times, strict=True):
         before, after = _event(stage.name, stage.layer)
@@ -193,13 +204,15 @@ def _span(report: Report) -> bytes:
     return b"".join(parts)
 
 
-def _attributes(report: Report, forms: Mapping[str, wire_values.Attribute]) -> list[bytes]:
-    """What a report's span and log record have in common."""
+def _attributes(report: Report) -> list[bytes]:
+    """What a report's log record and span have in common, as the log record has it."""
+    forms = _Log.ATTRIBUTES
     parts = [
         forms[semconv.OPERATION][report.operation],
         forms[semconv.THRESHOLD][report.threshold],
     ]
-    parts += [forms[key].of(value) for key, value in report.attributes.items()]
+    for key, value in report.attributes.items():
+        parts.append(forms[key].of(value) if key in _OWN else forms[key][value])
     if report.error:
         parts.append(forms[semconv.ERROR_TYPE][report.error])
     if report.verdict is not None:

@@ -94,7 +94,7 @@ class Reporter:
         only = self._config.filter
         if only.process or only.path or operation not in self._config.operations:
             return False
-        if disk is not None and not self._disks.is_told_of(disk):
+        if disk is not None and not disk.is_told_of:
             return False
         return not only.cgroup or any(fnmatch.fnmatchcase(cgroup or "", p) for p in only.cgroup)
 

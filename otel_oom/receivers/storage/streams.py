@@ -124,7 +124,7 @@ class Streams:
 
     def _is_told_of(self, disk: devices.Device, metric: semconv.Metric) -> bool:
         is_twice = disk.is_stacked and metric is semconv.METRIC_DEVICE_DURATION
-        return self._disks.is_told_of(disk) and (self._config.include_stacked or not is_twice)
+        return disk.is_told_of and (self._config.include_stacked or not is_twice)
 
     def _gone(self) -> set[Key]:
         """Keys whose cgroup or device is no more; of the cgroups a part is checked each time."""

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ExponentialHistogramDataPoint
 
@@ -34,6 +34,7 @@ def bounds(found):
     return [float(part.partition("≤ ")[2]) for part in said[1:]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-9, 100), min_size=1, max_size=50))
 def test_each_bound_is_at_most_a_bucket_above_the_true_value(values):
     ordered = sorted(values)

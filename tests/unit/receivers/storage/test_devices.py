@@ -46,8 +46,10 @@ def loop(root: pathlib.Path, backing: str) -> pathlib.Path:
 
 def test_a_disk_and_its_partition_have_their_names(root: pathlib.Path) -> None:
     devices = Devices(root)
-    assert devices.get(VDA) == Device("vda", "vda", is_stacked=False, sequence="9")
-    assert devices.get(VDA1) == Device("vda1", "vda", is_stacked=False, sequence="9")
+    assert devices.get(VDA) == Device("vda", "vda", is_stacked=False, is_told_of=True, sequence="9")
+    assert devices.get(VDA1) == Device(
+        "vda1", "vda", is_stacked=False, is_told_of=True, sequence="9"
+    )
     assert devices.get(0xFFFFFFFF) is None
 
 
@@ -56,7 +58,9 @@ def test_a_device_may_come_later_and_go(root: pathlib.Path) -> None:
     assert devices.get(DM) is None
     assert devices.gone([DM]) == {DM}
     add(root, "dm-0", DM)
-    assert devices.get(DM) == Device("dm-0", "dm-0", is_stacked=False, sequence="9")
+    assert devices.get(DM) == Device(
+        "dm-0", "dm-0", is_stacked=False, is_told_of=True, sequence="9"
+    )
     assert devices.gone([DM, VDA]) == set()
     (root / "sys/dev/block/253:0").unlink()
     assert devices.gone([DM, VDA]) == {DM}
@@ -119,7 +123,7 @@ def test_patterns_fit_the_device_or_its_disk(
     devices = Devices(root, patterns)
     found = devices.get(VDA1)
     assert found is not None
-    assert devices.is_told_of(found) == told
+    assert found.is_told_of == told
 
 
 def test_what_is_present_leaves_out_loops_without_a_file(root: pathlib.Path) -> None:

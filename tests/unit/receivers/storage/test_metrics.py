@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from doubles.storage_tier import BOUNDS_S, DEVICE, QUEUE, counted
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AggregationTemporality,
@@ -68,6 +68,7 @@ def test_a_histogram_is_whole() -> None:
     assert len(point.positive.bucket_counts) == 8 * 12 - 1 + 1  # 12 octaves from 0.001 to 4
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-9, 1023), min_size=1, max_size=40))
 def test_each_time_is_in_the_bucket_that_otlp_says(times: list[float]) -> None:
     """Decoded by OTLP's definition: bucket i is from base^i, exclusive, to base^(i+1)."""
@@ -82,6 +83,7 @@ def test_each_time_is_in_the_bucket_that_otlp_says(times: list[float]) -> None:
         assert len(sure) <= count <= len(near)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**34), min_size=BUCKETS, max_size=BUCKETS), st.integers(0, 2**63))
 def test_any_counts_are_written_as_protobuf_does(buckets: list[int], sum_ns: int) -> None:
     point = the_point(Histogram(sum_ns, 3, buckets))

@@ -61,8 +61,7 @@ class Rig:
         """Span and log record; their bytes are protobuf's own."""
         report = self.report(**changes)
         assert report is not None
-        encoder = reports.Encoder("1")
-        spans, logs = encoder.spans([report]), encoder.logs([report], NOW_NS)
+        logs, spans = reports.Encoder("1").batches([report], NOW_NS)
         for batch in (spans, logs):
             raw = batch.encoded()
             assert batch.data.SerializeToString() == raw
@@ -256,7 +255,7 @@ def test_the_workload_is_the_resource(
 ) -> None:
     report = rig.report(cgroup_id=cgroup or 0)
     assert report is not None
-    data = reports.Encoder("1").spans([report]).data
+    data = reports.Encoder("1").batches([report], NOW_NS)[1].data
     assert isinstance(data, TracesData)
     assert otlp.attributes(data.resource_spans[0].resource.attributes) == resource
 
@@ -291,7 +290,7 @@ def test_options_leave_out(
 
 def test_reports_of_several_cgroups_are_apart(rig: Rig) -> None:
     found = [rig.report(), rig.report(cgroup_id=1), rig.report(sector=5)]
-    data = reports.Encoder("1").spans([one for one in found if one]).data
+    data = reports.Encoder("1").batches([one for one in found if one], NOW_NS)[1].data
     assert isinstance(data, TracesData)
     assert [len(r.scope_spans[0].spans) for r in data.resource_spans] == [2, 1]
 
