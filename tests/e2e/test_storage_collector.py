@@ -122,7 +122,12 @@ def test_slow_requests_arrive_as_spans_logs_and_exemplars(
     wanted = job["read"]["total_ios"] + job["write"]["total_ios"]
 
     def mine(found: list[collected.Found]) -> list[collected.Found]:
-        return [one for one in found if one.resource.get("process.linux.cgroup") == group.name]
+        return [
+            one
+            for one in found
+            if one.resource.get("process.linux.cgroup") == group.name
+            and one.attributes["storage.attribution"] != "task"  # those are of system calls
+        ]
 
     spans = collected.until(
         lambda: collected.at_least(mine(collected.spans(collector)), wanted), "the spans"

@@ -13,9 +13,8 @@ from doubles.oom_capture import told
 
 from otel_oom import errors
 from otel_oom.config.types import Duration
-from otel_oom.pipeline import component
+from otel_oom.pipeline import component, receiving
 from otel_oom.pipeline.data import Signal
-from otel_oom.receivers import oom
 from otel_oom.receivers.oom import capture
 
 pytestmark = pytest.mark.root
@@ -25,7 +24,7 @@ async def test_while_the_consumer_blocks_kills_wait_in_the_ring(
     tmp_path: pathlib.Path, group: memory_cgroup.MemoryCgroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The way out is full, so the ring is not read; nothing is lost, nothing is doubled."""
-    monkeypatch.setattr(oom, "_OUTBOX_BATCHES", 2)
+    monkeypatch.setattr(receiving, "_FULL_BATCHES", 2)
     async with bench(tmp_path) as at:
         at.sink.open.clear()
         pids = [await asyncio.to_thread(kill, group) for _ in range(8)]
@@ -45,7 +44,7 @@ async def test_what_was_taken_from_the_ring_waits_for_its_turn_and_for_the_consu
     tmp_path: pathlib.Path, group: memory_cgroup.MemoryCgroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two records a turn: the rest is worked off without a further record to wake the loop."""
-    monkeypatch.setattr(oom, "_OUTBOX_BATCHES", 2)
+    monkeypatch.setattr(receiving, "_FULL_BATCHES", 2)
     monkeypatch.setattr(capture, "_TURN_RECORDS", 2)
     monkeypatch.setattr(capture, "_SLICE_RECORDS", 1)
     async with bench(tmp_path) as at:
@@ -53,7 +52,7 @@ async def test_what_was_taken_from_the_ring_waits_for_its_turn_and_for_the_consu
         running = at.receiver._capture
         assert running is not None
         pids = [kill(group) for _ in range(8)]  # the loop stands still: all are in the ring
-        await at.until(lambda: len(at.receiver._outbox) >= 2, "a way out that is full")
+        await at.until(lambda: at.receiver._outbox.is_full, "a way out that is full")
         assert running.ring.is_empty()
         assert running.has_backlog
         await asyncio.sleep(2.5)  # checks of the books meanwhile, which must not cry
@@ -81,7 +80,7 @@ async def test_a_backlog_is_told_at_the_stop(
 async def test_a_consumer_that_blocks_longer_than_the_ring_holds_loses_no_count(
     tmp_path: pathlib.Path, group: memory_cgroup.MemoryCgroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oom, "_OUTBOX_BATCHES", 2)
+    monkeypatch.setattr(receiving, "_FULL_BATCHES", 2)
     async with bench(tmp_path, ring_size=4096) as at:
         at.sink.open.clear()
         for _ in range(10):

@@ -60,6 +60,7 @@ class OperationTier:
             version=version,
             cgroup_path=cgroups.path,
         )
+        self._has_all_devices = "*" in config.devices
         self._clock = Clock(time.CLOCK_MONOTONIC)
         self._told: collections.Counter[str] = collections.Counter()
         self._operations = operations.Operations(settings(config))
@@ -160,8 +161,9 @@ class OperationTier:
         return made
 
     def _is_asked_for(self, operation: records.Operation, made: Slow) -> bool:
+        """What is not known of an operation, as the device of a call without a file, fits none."""
         disk = self._disks.get(operation.file.device)
-        if disk is not None and not disk.is_told_of:
+        if not (disk.is_told_of if disk else self._has_all_devices):
             return False
         only = self._filter
         cgroup = self._cgroups.path(made.cgroup_id) if only.cgroup else None
