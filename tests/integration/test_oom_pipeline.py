@@ -53,7 +53,6 @@ async def test_what_was_taken_from_the_ring_waits_for_its_turn_and_for_the_consu
         assert running is not None
         pids = [kill(group) for _ in range(8)]  # the loop stands still: all are in the ring
         await at.until(lambda: at.receiver._outbox.is_full, "a way out that is full")
-        assert running.ring.is_empty()
         assert running.has_backlog
         await asyncio.sleep(2.5)  # checks of the books meanwhile, which must not cry
         at.sink.open.set()
