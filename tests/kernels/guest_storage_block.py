@@ -12,13 +12,13 @@ import pathlib
 import platform
 from typing import Any
 
+import guest_storage_block_numbers as numbers
 from doubles import loop_device
 
 from otel_oom.bpf import storage_events as events
 from otel_oom.receivers.storage.block import Block
 
 Operation = events.StorageOperation
-READS, SYNCS, BYTES = 40, 10, 200_000
 FILE = pathlib.Path("/root/guest_storage")
 Counts = dict[str, dict[str, int]]
 
@@ -73,16 +73,16 @@ def measured(found: Block, disk: loop_device.Disk, work: Any) -> dict[str, Any]:
 
 def read_directly() -> None:
     fd = os.open(FILE, os.O_RDONLY | os.O_DIRECT)
-    with mmap.mmap(-1, 4096) as buffer:
-        for number in range(READS):
-            assert os.preadv(fd, [buffer], number * 4096) == 4096
+    with mmap.mmap(-1, numbers.READ_BYTES) as buffer:
+        for number in range(numbers.READS):
+            assert os.preadv(fd, [buffer], number * numbers.READ_BYTES) == numbers.READ_BYTES
     os.close(fd)
 
 
 def write_and_sync() -> None:
     with FILE.open("wb") as file:
-        for _ in range(SYNCS):
-            file.write(bytes(BYTES))
+        for _ in range(numbers.SYNCS):
+            file.write(bytes(numbers.SYNC_BYTES))
             file.flush()
             os.fsync(file.fileno())
 
@@ -93,12 +93,10 @@ tier = Block(stage_ns=0, total_ns=0, max_series=64, ring_bytes=1 << 20)
 answer: dict[str, Any] = {
     "release": platform.release(),
     "synced": measured(tier, disk, write_and_sync),
-    "first": measured(tier, disk, read_directly),
-    "second": measured(tier, disk, read_directly),
+    "read": measured(tier, disk, read_directly),
     "lost": tier.lost(),
     "unmeasured": tier.unmeasured(),
     "describe": tier.describe(),
-    "wbt": (disk.sysfs / "queue/wbt_lat_usec").exists(),
 }
 tier.close()
 print(json.dumps(answer))
