@@ -85,15 +85,6 @@ struct request___rq_disk {
 	struct gendisk *rq_disk;
 };
 
-enum req_op {
-	REQ_OP_ZONE_APPEND = 7, /* the value is relocated: it was 13 */
-};
-
-/* Before "block: Use enum req_op where appropriate" (v6.0). */
-enum req_opf {
-	REQ_OP_ZONE_APPEND___opf = 13,
-};
-
 enum req_flag_bits {
 	__REQ_SYNC = 11,
 	__REQ_META = 12,
@@ -124,29 +115,10 @@ enum pageflags {
 
 #define PAGE_MAPPING_FLAGS 3
 
-/*
- * A relocated value whose name the kernel lacks is an instruction that no verifier takes. The
- * empty asm keeps the compiler from computing it before the question whether it exists.
- */
-#define BARRIER asm volatile("")
-
 /* A driver's own command. */
 static __always_inline bool is_passthrough(__u32 op)
 {
 	return op >= REQ_OP_PASSTHROUGH_FIRST && op <= REQ_OP_PASSTHROUGH_LAST;
-}
-
-static __always_inline bool is_zone_append(__u32 op)
-{
-	if (bpf_core_enum_value_exists(enum req_op, REQ_OP_ZONE_APPEND)) {
-		BARRIER;
-		return op == bpf_core_enum_value(enum req_op, REQ_OP_ZONE_APPEND);
-	}
-	if (bpf_core_enum_value_exists(enum req_opf, REQ_OP_ZONE_APPEND___opf)) {
-		BARRIER;
-		return op == bpf_core_enum_value(enum req_opf, REQ_OP_ZONE_APPEND___opf);
-	}
-	return false;
 }
 
 /* dev_t of the whole disk; 0: the disk is gone. */

@@ -24,6 +24,9 @@ _OLD_QUEUE_BITS = {"STATS": 20}
 """As they were before v6.11, when they became enumerators (5f89154e8e9e and its neighbours)."""
 
 
+_NO_OPERATION = 256  # operations have eight bits
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sizes:
     """How large the maps are made. Series take 2112 bytes a CPU each, whether used or not."""
@@ -107,6 +110,7 @@ def _size(loaded: loader.Object, sizes: Sizes) -> None:
 def _settings(sizes: Sizes, stage_ns: int, total_ns: int) -> storage_events.StorageSettings:
     requests = enumerators.kernel_values("__RQF_", tuple(_OLD_REQUEST_BITS))
     queues = enumerators.kernel_values("QUEUE_FLAG_", tuple(_OLD_QUEUE_BITS))
+    operations = enumerators.kernel_values("REQ_OP_", ("ZONE_APPEND",))
     bits = _OLD_REQUEST_BITS | requests | _OLD_QUEUE_BITS | queues
     return storage_events.StorageSettings(
         stage_ns=stage_ns,
@@ -116,5 +120,5 @@ def _settings(sizes: Sizes, stage_ns: int, total_ns: int) -> storage_events.Stor
         io_stat=1 << bits["IO_STAT"],
         flush_sequence=1 << bits["FLUSH_SEQ"],
         slots=sizes.slots,
-        reserved=0,
+        zone_append=operations.get("ZONE_APPEND", _NO_OPERATION),
     )

@@ -48,7 +48,7 @@ class Thresholds:
 
     stage: Duration = Duration(0.010)
     """Default 10ms: an operation one of whose stages takes this long is reported with all of
-    them. Lower: more spans and log records, each some 20 µs of a core; 0 reports everything."""
+    them. Lower: more spans and log records, some 40 µs of a core for both; 0 reports all."""
 
     total: Duration = Duration(0.020)
     """Default 20ms: an operation that takes this long in all is reported, whatever its stages."""
