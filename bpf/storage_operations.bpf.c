@@ -10,6 +10,10 @@
  *
  * A slot belongs to a task by its tid, and is written by the CPU that runs the task; only the
  * wake-up is written by another, after the sleep and before the run. So nothing is locked.
+ *
+ * A request that nobody in particular waits for has no wake-up to tell of it. What a task queues
+ * while it submits asynchronous I/O is therefore noted by its bio, which is the operation's own
+ * from the queue to the end, whatever request it becomes part of.
  */
 #include "include/kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -23,6 +27,9 @@
 
 #define MAX_COMMITS 256
 #define MAX_WORKERS 1024
+#define MAX_ASYNCHRONOUS 4096 /* that are on their way; of sampled ones only */
+#define MAX_MERGED 64 /* bios of a request; more are not looked at */
+#define IO_URING_ENTER 426 /* on all architectures */
 #define COMPLETION_NS 1000000 /* longest that its wake-ups come after a completion */
 #define NO_UNROLL _Pragma("clang loop unroll(disable)")
 
@@ -43,14 +50,43 @@ struct slot {
 	__u64 last_bio_ns;
 	__u64 last_getrq_ns;
 	__u64 inode; /* the kernel's struct inode */
+	struct storage_file submitted; /* of the asynchronous operation that is being made */
+	__u64 submitted_inode;
 };
 
 /* The request that completes on a CPU, for those that its completion wakes. */
 struct completion {
 	struct storage_request request;
 	__u32 is_open;
-	__u32 reserved;
+	__s32 error; /* of `asynchronous`, -errno */
 	__u32 seen[STORAGE_CALLS]; /* calls, of which one in `sample` is tracked */
+	struct storage_request asynchronous; /* the one whose bios are told of */
+};
+
+/* A bio that was queued by a task which does not wait for it. */
+struct asynchronous {
+	__u64 number;
+	__u64 submitter;
+	__u64 submit_ns;
+	__u64 queue_ns;
+	__u64 cgroup_id;
+	__u64 start_boot_ns;
+	struct storage_file file;
+	__u32 tid;
+	__u32 tgid;
+	__u32 call;
+	__u32 bytes;
+	char comm[STORAGE_COMM_LEN];
+};
+
+/* include/uapi/linux/aio_abi.h; in the memory of the process. */
+struct iocb {
+	__u64 aio_data;
+	__u32 aio_key;
+	__u32 aio_rw_flags;
+	__u16 aio_lio_opcode;
+	__s16 aio_reqprio;
+	__u32 aio_fildes;
 };
 
 /* A worker of the kernel that a completion woke, until it sleeps again. */
@@ -115,6 +151,13 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ASYNCHRONOUS);
+	__type(key, __u64); /* the kernel's struct bio */
+	__type(value, struct asynchronous);
+} asynchronous SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1); /* user space sets its own */
 	__type(key, struct storage_call_key);
 	__type(value, struct storage_call_histogram);
@@ -132,6 +175,7 @@ static const struct storage_call_histogram empty = {};
 
 /* Keeps the records in the object's BTF, from which Python's view is made. */
 const struct storage_report *_anchor_report __attribute__((unused));
+const enum storage_operation_flag *_anchor_operation_flag __attribute__((unused));
 const struct storage_call_error_key *_anchor_error_key __attribute__((unused));
 const enum storage_call *_anchor_call __attribute__((unused));
 const enum storage_event *_anchor_event __attribute__((unused));
@@ -140,6 +184,9 @@ const enum storage_wait_flag *_anchor_wait_flag __attribute__((unused));
 const enum storage_request_flag *_anchor_request_flag __attribute__((unused));
 
 static const __u32 zero;
+
+/* Entries of `asynchronous`: without any, a completion costs no lookup. */
+static volatile __u32 in_flight;
 
 static __always_inline void add(__u64 *counter)
 {
@@ -294,6 +341,25 @@ static __always_inline void fill_task(struct storage_operation *operation,
 	bpf_get_current_comm(operation->comm, sizeof(operation->comm));
 }
 
+static __always_inline bool has_no_work(long id, const struct pt_regs *regs)
+{
+	return id == IO_URING_ENTER && !(__u32)syscall_arg2(regs); /* it only waits */
+}
+
+/* io_submit of one operation names its file; of several nothing tells which bio is whose. */
+static __always_inline __u32 submitted_fd(long id, const struct pt_regs *regs)
+{
+	__u64 list = syscall_arg3(regs), entry = 0;
+	__u32 fd = ~0U;
+
+	if (id == IO_URING_ENTER || syscall_arg2(regs) != 1)
+		return fd;
+	if (bpf_probe_read_user(&entry, sizeof(entry), (void *)list))
+		return fd;
+	bpf_probe_read_user(&fd, sizeof(fd), &((struct iocb *)entry)->aio_fildes);
+	return fd;
+}
+
 SEC("tp_btf/sys_enter")
 int BPF_PROG(on_sys_enter, struct pt_regs *regs, long id)
 {
@@ -304,7 +370,8 @@ int BPF_PROG(on_sys_enter, struct pt_regs *regs, long id)
 	struct task_struct *task;
 	__u64 inode = 0;
 	struct slot *slot;
-	__u32 call;
+	__u32 call, fd;
+	bool has_fd;
 
 	if (!settings || !counts || id < 0 || id >= STORAGE_SYSCALLS)
 		return 0;
@@ -314,14 +381,31 @@ int BPF_PROG(on_sys_enter, struct pt_regs *regs, long id)
 	task = (void *)bpf_get_current_task();
 	if (is_compat(task))
 		return 0;
-	if (has_file(call) && !fill_file(&file, task, (__u32)(__u64)kprobe_arg1(regs), &inode))
-		return 0;
+	if (call == STORAGE_CALL_SUBMIT) {
+		if (has_no_work(id, regs))
+			return 0;
+		fd = submitted_fd(id, regs);
+	} else {
+		fd = (__u32)(__u64)kprobe_arg1(regs);
+	}
+	has_fd = has_file(call) || (call == STORAGE_CALL_SUBMIT && fd != ~0U);
+	if (has_fd && !fill_file(&file, task, fd, &inode)) {
+		if (call != STORAGE_CALL_SUBMIT)
+			return 0;
+		__builtin_memset(&file, 0, sizeof(file));
+		inode = 0;
+	}
 	slot = claim((__u32)pid_tgid, counts);
 	if (!slot)
 		return 0;
 	slot->operation.call = call;
-	slot->operation.file = file;
-	slot->inode = inode;
+	if (call == STORAGE_CALL_SUBMIT) {
+		slot->submitted = file;
+		slot->submitted_inode = inode;
+	} else {
+		slot->operation.file = file;
+		slot->inode = inode;
+	}
 	fill_task(&slot->operation, task);
 	slot->operation.at[STORAGE_EVENT_ENTER] = bpf_ktime_get_ns();
 	slot->phase = PHASE_ACTIVE;
@@ -358,17 +442,13 @@ static __always_inline bool is_error(__s64 result)
 	return result < 0 && result != -EINTR && result > -ERESTARTSYS;
 }
 
-static __always_inline void observe(const struct storage_operation *operation,
+static __always_inline void observe(struct storage_call_key key, __u64 ns, __s64 result,
 				    struct storage_operation_counters *counts)
 {
-	__u64 ns = operation->at[STORAGE_EVENT_EXIT] - operation->at[STORAGE_EVENT_ENTER];
-	struct storage_call_key key = { .cgroup_id = operation->cgroup_id,
-					.device = operation->file.device,
-					.call = operation->call };
 	struct storage_call_histogram *histogram;
 
-	if (is_error(operation->result))
-		count_error(&key, operation->result, counts);
+	if (is_error(result))
+		count_error(&key, result, counts);
 	if (ns > EXPONENTIAL_LONGEST_NS) {
 		add(&counts->too_long);
 		return;
@@ -430,22 +510,94 @@ static __always_inline void report(const struct storage_operation *operation,
 	bpf_ringbuf_submit(ret, 0);
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
+static __always_inline void finish(struct slot *slot, __s64 result)
 {
 	struct storage_settings *settings = bpf_map_lookup_elem(&storage_settings, &zero);
 	struct storage_operation_counters *counts = counters();
-	struct slot *slot = current_slot();
+	struct storage_operation *operation = &slot->operation;
+	struct storage_call_key key = { .cgroup_id = operation->cgroup_id,
+					.device = operation->file.device,
+					.call = operation->call };
+	__u64 now = bpf_ktime_get_ns();
 
-	if (!slot || !settings || !counts)
-		return 0;
-	slot->operation.result = result;
-	slot->operation.at[STORAGE_EVENT_EXIT] = bpf_ktime_get_ns();
+	if (!settings || !counts)
+		return;
+	operation->result = result;
+	operation->at[STORAGE_EVENT_EXIT] = now;
 	slot->phase = PHASE_FREE;
 	add(&counts->finished);
-	observe(&slot->operation, counts);
-	if (is_slow(settings, &slot->operation))
-		report(&slot->operation, counts);
+	observe(key, now - operation->at[STORAGE_EVENT_ENTER], result, counts);
+	if (is_slow(settings, operation))
+		report(operation, counts);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
+{
+	struct slot *slot = current_slot();
+
+	if (slot)
+		finish(slot, result);
+	return 0;
+}
+
+/* The slot of the current task, if it is submitting asynchronous I/O. */
+static __always_inline struct slot *submitting_slot(void)
+{
+	struct slot *slot = current_slot();
+
+	return slot && slot->operation.call == STORAGE_CALL_SUBMIT ? slot : NULL;
+}
+
+/* io_uring_enter has submitted all: from here on it waits, for whatever the ring is used for. */
+SEC("tp_btf/io_uring_cqring_wait")
+int BPF_PROG(on_uring_wait)
+{
+	struct slot *slot = submitting_slot();
+
+	if (slot)
+		finish(slot, 0);
+	return 0;
+}
+
+/* The next entry of the ring; a file that the ring has registered is not told of. */
+static __always_inline int on_uring_entry(void)
+{
+	struct slot *slot = submitting_slot();
+
+	if (!slot)
+		return 0;
+	__builtin_memset(&slot->submitted, 0, sizeof(slot->submitted));
+	slot->submitted_inode = 0;
+	return 0;
+}
+
+SEC("tp_btf/io_uring_submit_req")
+int BPF_PROG(on_uring_submit)
+{
+	return on_uring_entry();
+}
+
+/* Before "io_uring: rename trace_io_uring_submit_sqe() tracepoint" (v6.5). */
+SEC("tp_btf/io_uring_submit_sqe")
+int BPF_PROG(on_uring_submit_of_6_1)
+{
+	return on_uring_entry();
+}
+
+/* An operation is issued for the first time; before v6.0 the file was taken earlier. */
+SEC("tp_btf/io_uring_file_get")
+int BPF_PROG(on_uring_file, void *req, int fd)
+{
+	const struct io_kiocb *entry = req;
+	struct slot *slot = submitting_slot();
+
+	if (!slot || !bpf_core_field_exists(entry->cqe))
+		return 0;
+	if (fill_file(&slot->submitted, (void *)bpf_get_current_task(), fd, &slot->submitted_inode))
+		return 0;
+	__builtin_memset(&slot->submitted, 0, sizeof(slot->submitted));
+	slot->submitted_inode = 0;
 	return 0;
 }
 
@@ -704,6 +856,120 @@ static __always_inline void complete(struct completion *state, struct request *r
 	state->is_open = 1;
 }
 
+/* Tells of an operation that was asynchronous. All is zeroed, for the ring's memory is not. */
+static __always_inline void tell_asynchronous(const struct asynchronous *noted,
+					      const struct completion *state,
+					      struct storage_operation_counters *counts)
+{
+	struct storage_report *ret = bpf_ringbuf_reserve(&storage_reports, sizeof(*ret), 0);
+	const struct storage_request *request = &state->asynchronous;
+	struct storage_operation *operation;
+	volatile __u64 *word;
+	int i;
+
+	if (!ret) {
+		add(&counts->lost);
+		return;
+	}
+	word = (void *)ret;
+	NO_UNROLL
+	for (i = 0; i < sizeof(*ret) / sizeof(*word); i++)
+		word[i] = 0;
+	operation = &ret->operation;
+	operation->number = noted->number;
+	operation->tid = noted->tid;
+	operation->tgid = noted->tgid;
+	operation->call = noted->call;
+	operation->flags = STORAGE_OPERATION_ASYNCHRONOUS;
+	operation->waits = 1;
+	operation->bios = 1;
+	operation->at[STORAGE_EVENT_ENTER] = noted->queue_ns;
+	operation->at[STORAGE_EVENT_EXIT] = request->complete_ns;
+	operation->waited_ns[STORAGE_CAUSE_REQUEST] = request->complete_ns - noted->queue_ns;
+	operation->result = state->error ? state->error : noted->bytes;
+	operation->cgroup_id = noted->cgroup_id;
+	operation->start_boot_ns = noted->start_boot_ns;
+	operation->submitter = noted->submitter;
+	operation->submit_ns = noted->submit_ns;
+	operation->file = noted->file;
+	__builtin_memcpy(operation->comm, noted->comm, sizeof(noted->comm));
+	operation->wait[0].sleep_ns = noted->queue_ns;
+	operation->wait[0].waking_ns = request->complete_ns;
+	operation->wait[0].run_ns = request->complete_ns;
+	operation->wait[0].queue_ns = noted->queue_ns;
+	operation->wait[0].request = *request;
+	operation->wait[0].cause = STORAGE_CAUSE_REQUEST;
+	add(&counts->reported);
+	bpf_ringbuf_submit(ret, 0);
+}
+
+/* The end of a bio; not static, so that the verifier walks it once and not for each of a chain. */
+__noinline int finish_asynchronous(__u64 bio)
+{
+	struct storage_settings *settings = bpf_map_lookup_elem(&storage_settings, &zero);
+	struct completion *state = bpf_map_lookup_elem(&completions, &zero);
+	struct asynchronous *noted = bpf_map_lookup_elem(&asynchronous, &bio);
+	struct storage_operation_counters *counts = counters();
+	struct storage_call_key key = {};
+	__u64 ns;
+
+	if (!noted || !state || !settings || !counts)
+		return 0;
+	key.cgroup_id = noted->cgroup_id;
+	key.device = noted->file.inode ? noted->file.device : state->asynchronous.device;
+	key.call = noted->call;
+	ns = state->asynchronous.complete_ns - noted->queue_ns;
+	observe(key, ns, state->error, counts);
+	if (ns >= settings->total_ns || ns >= settings->stage_ns)
+		tell_asynchronous(noted, state, counts);
+	add(&counts->finished);
+	if (!bpf_map_delete_elem(&asynchronous, &bio))
+		__sync_fetch_and_add(&in_flight, -1);
+	return 0;
+}
+
+static __always_inline void fill_asynchronous(struct storage_request *ret, struct request *rq,
+					      __u32 bytes)
+{
+	ret->start_ns = has_start(rq) ? rq->start_time_ns : 0;
+	ret->issue_ns = rq->io_start_time_ns;
+	ret->complete_ns = bpf_ktime_get_ns();
+	ret->sector = rq->__sector;
+	ret->bytes = bytes;
+	ret->device = request_device(rq);
+	ret->flags = (rq->cmd_flags & REQ_OP_MASK) == REQ_OP_READ ? 0 : STORAGE_REQUEST_WRITE;
+	if (!bytes)
+		ret->flags |= STORAGE_REQUEST_FLUSH;
+	if (rq->bio && rq->bio->bi_next)
+		ret->flags |= STORAGE_REQUEST_MERGED;
+}
+
+/*
+ * The bios that end with this completion: all, or of a part those that are whole in it. A request
+ * with a flush before or after it keeps its bio until that is done, and has no bytes then.
+ */
+static __always_inline void finish_bios(struct completion *state, struct request *rq, int status,
+					__u32 bytes)
+{
+	__u32 operation = rq->cmd_flags & REQ_OP_MASK, left = bytes, size;
+	const struct bio *bio = BPF_CORE_READ(rq, bio); /* a number for the verifier */
+	int i;
+
+	if (operation > REQ_OP_WRITE || (bytes && is_in_flush_sequence(rq)))
+		return;
+	fill_asynchronous(&state->asynchronous, rq, bytes);
+	state->error = status_errno(status);
+	NO_UNROLL
+	for (i = 0; i < MAX_MERGED && bio; i++) {
+		size = BPF_CORE_READ(bio, bi_iter.bi_size);
+		if (size > left)
+			break;
+		left -= size;
+		finish_asynchronous((__u64)bio);
+		bio = BPF_CORE_READ(bio, bi_next);
+	}
+}
+
 SEC("tp_btf/block_rq_complete")
 int BPF_PROG(on_request_complete, struct request *rq, int error, __u32 bytes)
 {
@@ -714,6 +980,8 @@ int BPF_PROG(on_request_complete, struct request *rq, int error, __u32 bytes)
 	complete(state, rq, bytes);
 	if (error)
 		state->request.flags |= STORAGE_REQUEST_ERROR;
+	if (in_flight)
+		finish_bios(state, rq, error, bytes);
 	return 0;
 }
 
@@ -740,32 +1008,115 @@ int BPF_PROG(on_bio_queue)
 	return 0;
 }
 
+/* Of the asynchronous operations that are submitted; the submitting call is one of `each`. */
+static __always_inline bool is_asynchronous_sampled(__u32 call)
+{
+	struct storage_settings *settings = bpf_map_lookup_elem(&storage_settings, &zero);
+	struct completion *state = bpf_map_lookup_elem(&completions, &zero);
+	__u32 every, each;
+
+	if (!settings || !state || call > STORAGE_CALL_WRITE || !settings->sample[call])
+		return false;
+	each = settings->sample[STORAGE_CALL_SUBMIT];
+	every = each ? settings->sample[call] / each : 0;
+	return every <= 1 || ++state->seen[call] % every == 0;
+}
+
+static __always_inline void fill_submitted(struct asynchronous *ret, const struct slot *slot,
+					   const struct bio *bio)
+{
+	const struct inode *owner = bio_owner_inode(bio);
+
+	ret->submitter = slot->operation.number;
+	ret->submit_ns = slot->operation.at[STORAGE_EVENT_ENTER];
+	ret->queue_ns = slot->last_bio_ns;
+	ret->cgroup_id = slot->operation.cgroup_id;
+	ret->start_boot_ns = slot->operation.start_boot_ns;
+	ret->tid = slot->operation.tid;
+	ret->tgid = slot->operation.tgid;
+	ret->bytes = bio->bi_iter.bi_size;
+	__builtin_memcpy(ret->comm, slot->operation.comm, sizeof(ret->comm));
+	/* Page cache of another inode: the file system's own blocks. */
+	if (!owner || (__u64)owner == slot->submitted_inode)
+		ret->file = slot->submitted;
+}
+
+static __always_inline void note_asynchronous(const struct slot *slot, const struct bio *bio)
+{
+	struct storage_operation_counters *counts = counters();
+	__u32 operation = bio->bi_opf & REQ_OP_MASK;
+	struct asynchronous noted = {};
+	__u64 key = (__u64)bio;
+	long failed;
+
+	noted.call = operation == REQ_OP_READ ? STORAGE_CALL_READ : STORAGE_CALL_WRITE;
+	if (!counts || operation > REQ_OP_WRITE || !is_asynchronous_sampled(noted.call))
+		return;
+	noted.number = counts->tracked + 1;
+	fill_submitted(&noted, slot, bio);
+	failed = bpf_map_update_elem(&asynchronous, &key, &noted, BPF_NOEXIST);
+	if (failed == -EEXIST) { /* its end was not seen, and the memory is used again */
+		add(&counts->abandoned);
+		bpf_map_update_elem(&asynchronous, &key, &noted, BPF_ANY);
+	} else if (failed) {
+		add(&counts->lost_asynchronous);
+		return;
+	} else {
+		__sync_fetch_and_add(&in_flight, 1);
+	}
+	add(&counts->tracked);
+}
+
 /* The bio has its request, or is part of one that was there. */
-static __always_inline int on_request_found(void)
+static __always_inline int on_request_found(const struct bio *bio)
 {
 	struct slot *slot = current_slot();
 
-	if (slot)
-		slot->last_getrq_ns = bpf_ktime_get_ns();
+	if (!slot)
+		return 0;
+	slot->last_getrq_ns = bpf_ktime_get_ns();
+	if (slot->operation.call == STORAGE_CALL_SUBMIT)
+		note_asynchronous(slot, bio);
 	return 0;
 }
 
 SEC("tp_btf/block_getrq")
-int BPF_PROG(on_getrq)
+int BPF_PROG(on_getrq, struct bio *bio)
 {
-	return on_request_found();
+	return on_request_found(bio);
 }
 
 SEC("tp_btf/block_bio_backmerge")
-int BPF_PROG(on_back_merge)
+int BPF_PROG(on_back_merge, struct bio *bio)
 {
-	return on_request_found();
+	return on_request_found(bio);
 }
 
 SEC("tp_btf/block_bio_frontmerge")
-int BPF_PROG(on_front_merge)
+int BPF_PROG(on_front_merge, struct bio *bio)
 {
-	return on_request_found();
+	return on_request_found(bio);
+}
+
+/* Before "block: simplify and extend the block_bio_merge tracepoint class" and others (v5.11). */
+SEC("tp_btf/block_getrq")
+int BPF_PROG(on_getrq_of_5_10, struct request_queue *queue, struct bio *bio)
+{
+	return on_request_found(bio);
+}
+
+SEC("tp_btf/block_bio_backmerge")
+int BPF_PROG(on_back_merge_of_5_10, struct request_queue *queue, struct request *rq,
+	     struct bio *bio)
+{
+	return on_request_found(bio);
+}
+
+SEC("tp_btf/block_bio_frontmerge")
+int BPF_PROG(on_front_merge_of_5_10, struct request_queue *queue, struct request *rq,
+	     struct bio *bio)
+{
+	return on_request_found(bio);
 }
 
 static __always_inline int on_event(enum storage_event event, bool keep_first)

@@ -8,6 +8,10 @@
  * A wake-up out of the completion of a block request is that request's doing, and the wait
  * then carries the request's times: causality, not a join by address or sector.
  *
+ * A request that a task submits and does not wait for (io_submit, io_uring_enter) is an operation
+ * of its own, from its bio to the end of that, with one wait, which is the request. It names the
+ * system call that submitted it.
+ *
  * Each operation has slots of fixed number for its events, written by the event's index: its own
  * by the CPU it runs on, the wake-up by whoever wakes it. Times are CLOCK_MONOTONIC nanoseconds
  * (what the block layer stamps requests with), 0: the event was not seen. Pids are of the
@@ -38,6 +42,7 @@ enum storage_call {
 	STORAGE_CALL_RENAME = 12,
 	STORAGE_CALL_MKDIR = 13,
 	STORAGE_CALL_COMMIT = 14, /* of a journal, by its kernel thread; never reported alone */
+	STORAGE_CALL_SUBMIT = 15, /* io_submit; io_uring_enter up to where it waits */
 	STORAGE_CALLS = 16,
 };
 
@@ -73,6 +78,11 @@ enum storage_wait_flag {
 	STORAGE_WAIT_IO = 1 << 0, /* the task said that it waits for I/O (io_schedule) */
 	STORAGE_WAIT_LOG = 1 << 1, /* after STORAGE_EVENT_LOG_FORCE, before another event */
 	STORAGE_WAIT_QUEUED = 1 << 2, /* it had queued a bio that had no request yet */
+};
+
+enum storage_operation_flag {
+	STORAGE_OPERATION_ASYNCHRONOUS =
+		1 << 0, /* no system call: a bio, from its queue to its end */
 };
 
 enum storage_request_flag {
@@ -122,7 +132,7 @@ struct storage_operation {
 	__u32 bios; /* queued by the task itself */
 	__u32 cache_misses;
 	__u32 transaction; /* ext4: with the file's last change; of a commit: its own */
-	__u32 reserved;
+	__u32 flags; /* enum storage_operation_flag */
 	__u64 at[STORAGE_EVENTS];
 	__u64 waited_ns[STORAGE_CAUSES]; /* off the CPU, by cause: all waits */
 	__u64 runnable_ns; /* of that, from the wake-up on */
@@ -130,6 +140,8 @@ struct storage_operation {
 	__s64 result; /* of the system call: bytes, or -errno */
 	__u64 cgroup_id;
 	__u64 start_boot_ns; /* of the process */
+	__u64 submitter; /* asynchronous: `number` of the call that submitted it, same tid */
+	__u64 submit_ns; /* ... and its STORAGE_EVENT_ENTER */
 	struct storage_file file;
 	struct storage_wait wait[STORAGE_WAITS]; /* in no order; run_ns 0: not used */
 	char comm[STORAGE_COMM_LEN];
@@ -173,7 +185,7 @@ struct storage_call_error_key {
 struct storage_operation_counters {
 	__u64 tracked;
 	__u64 finished;
-	__u64 abandoned; /* the task died inside the system call */
+	__u64 abandoned; /* the task died inside the system call; a request's end was not seen */
 	__u64 collided; /* not tracked: the slot was another task's */
 	__u64 reported; /* slow, and in the ring */
 	__u64 lost; /* slow, and no room in the ring */
@@ -181,6 +193,7 @@ struct storage_operation_counters {
 	__u64 too_long; /* finished, and longer than the last bucket: not in the histograms */
 	__u64 errors; /* finished with an error */
 	__u64 lost_errors; /* ... for which the table had no room */
+	__u64 lost_asynchronous; /* not tracked: the table of requests had no room */
 };
 
 _Static_assert(sizeof(struct storage_request) == 48, "regenerate the events");

@@ -241,7 +241,7 @@ METRIC_OVERFLOW = _conventional(
 OPERATION = _own(
     "storage.operation",
     "string",
-    "`read`, `write`, `fsync`, `fdatasync`, `flush`, `discard` and so on.",
+    "`read`, `write`, `fsync`, `fdatasync`, `submit`, `flush`, `discard` and so on.",
 )
 LAYER = _own("storage.layer", "string", f"One of {', '.join(f'`{layer}`' for layer in Layer)}.")
 DELAY_LAYER = _own("storage.delay.layer", "string", "The verdict: the layer of the longest gap.")
@@ -267,7 +267,8 @@ STORAGE_MERGED = _own(
 STORAGE_FLAGS = _own(
     "storage.flags",
     "string[]",
-    "Of the block request: `sync`, `meta`, `fua`, `preflush`, `readahead`, `background`.",
+    "Of the block request: `sync`, `meta`, `fua`, `preflush`, `readahead`, `background`. Of an "
+    "operation: `asynchronous`, if a call submitted it and did not wait for it.",
 )
 STORAGE_SECTOR = _own(
     "storage.sector", "int", "Of the block request: its first sector of 512 bytes."
@@ -289,7 +290,8 @@ RECLAIM_DURATION = _own(
 OVERLAP = _own(
     "storage.overlap",
     "string",
-    "On a link: what the operation overlaps in time in the same cgroup, as `oom.kill`.",
+    "On a link: what it leads to. `oom.kill`: the operation overlaps it in time in the same "
+    "cgroup; `submitter`: the call that submitted this asynchronous operation.",
 )
 STORAGE_MISSING = _own("storage.missing", "string[]", "What could not be had, each `name: reason`.")
 
@@ -316,7 +318,7 @@ METRIC_OPERATION_DURATION = Metric(
     "storage.operation.duration",
     "exponential histogram",
     "s",
-    "From the system call to its return.",
+    "From the system call to its return; of an asynchronous operation from its queue to its end.",
 )
 METRIC_QUEUE_DURATION = Metric(
     "storage.block.queue.duration",

@@ -85,6 +85,7 @@ VIEWS = (
             "storage_event": ("STORAGE_EVENT_", "IntEnum"),
             "storage_cause": ("STORAGE_CAUSE_", "IntEnum"),
             "storage_wait_flag": ("STORAGE_WAIT_", "IntFlag"),
+            "storage_operation_flag": ("STORAGE_OPERATION_", "IntFlag"),
             "storage_request_flag": ("STORAGE_REQUEST_", "IntFlag"),
         },
     ),

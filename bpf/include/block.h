@@ -39,6 +39,7 @@ struct bio_vec {
 };
 
 struct bvec_iter {
+	unsigned int bi_size;
 	unsigned int bi_idx;
 };
 
@@ -192,6 +193,36 @@ static __always_inline const struct page *folio_start(const struct page *page)
 	if (~info < 1 << 28)
 		return (const void *)((unsigned long)page & info);
 	return (const void *)(info - 1);
+}
+
+/* The inode whose page cache the bio begins with; NULL: direct I/O, swap. */
+static __always_inline const struct inode *bio_owner_inode(const struct bio *bio)
+{
+	const struct bio_vec *vec = BPF_CORE_READ(bio, bi_io_vec);
+	const struct page *page;
+	unsigned long mapping;
+
+	if (!vec)
+		return NULL;
+	vec += BPF_CORE_READ(bio, bi_iter.bi_idx);
+	page = folio_start(BPF_CORE_READ(vec, bv_page));
+	mapping = (unsigned long)BPF_CORE_READ(page, mapping);
+	if (!mapping || mapping & PAGE_MAPPING_FLAGS) /* anonymous */
+		return NULL;
+	return BPF_CORE_READ((struct address_space *)mapping, host);
+}
+
+/* A completion's status: an errno; since v5.16 blk_status_t, numbered alike up to here. */
+static __always_inline __s32 status_errno(int status)
+{
+	static const __s32 of_status[16] = {
+		[1] = -95, [2] = -110, [3] = -28, [4] = -67, [5] = -121,
+		[6] = -52, [7] = -61,  [8] = -84, [9] = -12, [10] = -5,
+	};
+
+	if (status <= 0)
+		return status;
+	return status <= 10 ? of_status[status & 15] : -5;
 }
 
 #endif

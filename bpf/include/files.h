@@ -23,6 +23,14 @@ struct file {
 	struct inode *f_inode;
 };
 
+struct io_cqe {
+	__s32 fd;
+};
+
+struct io_kiocb {
+	struct io_cqe cqe; /* v5.19 */
+};
+
 struct fdtable {
 	unsigned int max_fds;
 	struct file **fd;

@@ -180,10 +180,11 @@ struct oom_control {
 struct kernel_siginfo;
 struct k_sigaction;
 
-/* kprobes: the registers that carry the first arguments, by architecture. */
+/* kprobes and system calls: the registers that carry the first arguments, by architecture. */
 struct pt_regs___x86 {
 	unsigned long di;
 	unsigned long si;
+	unsigned long dx;
 };
 
 struct user_pt_regs___arm64 {

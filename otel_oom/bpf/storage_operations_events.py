@@ -29,6 +29,7 @@ class StorageCall(enum.IntEnum):
     RENAME = 12
     MKDIR = 13
     COMMIT = 14
+    SUBMIT = 15
     STORAGE_CALLS = 16
 
 
@@ -68,6 +69,12 @@ class StorageWaitFlag(enum.IntFlag):
     IO = 1
     LOG = 2
     QUEUED = 4
+
+
+class StorageOperationFlag(enum.IntFlag):
+    """enum storage_operation_flag."""
+
+    ASYNCHRONOUS = 1
 
 
 class StorageRequestFlag(enum.IntFlag):
@@ -179,7 +186,7 @@ class StorageOperation(NamedTuple):
     bios: int
     cache_misses: int
     transaction: int
-    reserved: int
+    flags: int
     at: bytes
     waited_ns: bytes
     runnable_ns: int
@@ -187,6 +194,8 @@ class StorageOperation(NamedTuple):
     result: int
     cgroup_id: int
     start_boot_ns: int
+    submitter: int
+    submit_ns: int
     file: bytes
     wait: bytes
     comm: bytes
@@ -196,8 +205,8 @@ class StorageOperationLayout:
     """Where struct storage_operation has its fields, in bytes: (offset, size)."""
 
     STRUCT: ClassVar[str] = "storage_operation"
-    SIZE_BYTES: ClassVar[int] = 856
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QIIIIIIII96s64sQQqQQ24s576s16s")
+    SIZE_BYTES: ClassVar[int] = 872
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QIIIIIIII96s64sQQqQQQQ24s576s16s")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
         "number": (0, 8),
         "tid": (8, 4),
@@ -207,7 +216,7 @@ class StorageOperationLayout:
         "bios": (24, 4),
         "cache_misses": (28, 4),
         "transaction": (32, 4),
-        "reserved": (36, 4),
+        "flags": (36, 4),
         "at": (40, 96),
         "waited_ns": (136, 64),
         "runnable_ns": (200, 8),
@@ -215,9 +224,11 @@ class StorageOperationLayout:
         "result": (216, 8),
         "cgroup_id": (224, 8),
         "start_boot_ns": (232, 8),
-        "file": (240, 24),
-        "wait": (264, 576),
-        "comm": (840, 16),
+        "submitter": (240, 8),
+        "submit_ns": (248, 8),
+        "file": (256, 24),
+        "wait": (280, 576),
+        "comm": (856, 16),
     }
 
 
@@ -232,7 +243,7 @@ class StorageReport(NamedTuple):
     bios: int
     cache_misses: int
     transaction: int
-    reserved: int
+    flags: int
     at: bytes
     waited_ns: bytes
     runnable_ns: int
@@ -240,6 +251,8 @@ class StorageReport(NamedTuple):
     result: int
     cgroup_id: int
     start_boot_ns: int
+    submitter: int
+    submit_ns: int
     file: bytes
     wait: bytes
     comm: bytes
@@ -250,11 +263,11 @@ class StorageReportLayout:
     """Where struct storage_report has its fields, in bytes: (offset, size)."""
 
     STRUCT: ClassVar[str] = "storage_report"
-    SIZE_BYTES: ClassVar[int] = 1712
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QIIIIIIII96s64sQQqQQ24s576s16s856s")
+    SIZE_BYTES: ClassVar[int] = 1744
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QIIIIIIII96s64sQQqQQQQ24s576s16s872s")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
-        "operation": (0, 856),
-        "commit": (856, 856),
+        "operation": (0, 872),
+        "commit": (872, 872),
     }
 
 
@@ -363,14 +376,15 @@ class StorageOperationCounters(NamedTuple):
     too_long: int
     errors: int
     lost_errors: int
+    lost_asynchronous: int
 
 
 class StorageOperationCountersLayout:
     """Where struct storage_operation_counters has its fields, in bytes: (offset, size)."""
 
     STRUCT: ClassVar[str] = "storage_operation_counters"
-    SIZE_BYTES: ClassVar[int] = 80
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQQQ")
+    SIZE_BYTES: ClassVar[int] = 88
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQQQQ")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
         "tracked": (0, 8),
         "finished": (8, 8),
@@ -382,4 +396,5 @@ class StorageOperationCountersLayout:
         "too_long": (56, 8),
         "errors": (64, 8),
         "lost_errors": (72, 8),
+        "lost_asynchronous": (80, 8),
     }

@@ -23,6 +23,7 @@ _X86_64: dict[StorageCall, tuple[int, ...]] = {
     StorageCall.UNLINK: (87, 263),
     StorageCall.RENAME: (82, 264, 316),
     StorageCall.MKDIR: (83, 258),
+    StorageCall.SUBMIT: (209, 426),
 }
 _ARM64: dict[StorageCall, tuple[int, ...]] = {
     StorageCall.READ: (63, 65, 67, 69, 286),
@@ -38,6 +39,7 @@ _ARM64: dict[StorageCall, tuple[int, ...]] = {
     StorageCall.UNLINK: (35,),
     StorageCall.RENAME: (38, 276),
     StorageCall.MKDIR: (34,),
+    StorageCall.SUBMIT: (2, 426),
 }
 _TABLES = {"x86_64": _X86_64, "aarch64": _ARM64}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import mmap
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -23,6 +24,7 @@ Operation = Literal[
     "unlink",
     "rename",
     "mkdir",
+    "submit",
     "flush",
     "discard",
     "secure_erase",
@@ -103,7 +105,9 @@ class Config:
     sample: Mapping[str, int] = dataclasses.field(default_factory=lambda: dict(SAMPLED))
     """By operation: one system call of how many is timed through its stages; default 64 for `read`,
     `write` and `open`, 1 for the others, also for those that are not written. A slow operation
-    between two samples has no span of its own; its block requests have."""
+    between two samples has no span of its own; its block requests have. `submit`, the calls that
+    submit asynchronous operations: as often as `read` and `write` ask for, and then each with all
+    its operations of one of them."""
 
     max_series: int = 512
     """Most series (cgroup, device and operation) that are told apart, default 512. Each takes
@@ -147,4 +151,6 @@ class Config:
 
     def sampled(self, operation: str) -> int:
         """One system call of how many is timed."""
+        if operation == "submit" and operation not in self.sample:
+            return math.gcd(self.sampled("read"), self.sampled("write"))
         return self.sample.get(operation, SAMPLED.get(operation, 1))

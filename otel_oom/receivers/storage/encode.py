@@ -32,6 +32,10 @@ _ITEM = wire.tag(2, wire.LENGTH)
 """Before a log record or a span in what is around it."""
 
 
+SUBMITTER = "submitter"
+"""What a link is to the call that submitted an asynchronous operation."""
+
+
 class Overlap(NamedTuple):
     """Something of the same cgroup at the same time: its span, and what it is (`oom.kill`)."""
 
@@ -164,6 +168,7 @@ class Encoder:
             end,
             *_Span.ATTRIBUTES.of(slow),
             self._shapes.span_events(line.kinds, times_ns),
+            self._submitter(slow.submitter) if slow.submitter else b"",
             self._links(slow.cgroup_id, times_ns) if self._overlapping else b"",
             _status(error) if error else b"",
         )
@@ -174,6 +179,10 @@ class Encoder:
         text = b"%b\0%b" % (self._boot_id, repr(identity).encode())
         digest = hashlib.blake2b(text, digest_size=_TRACE_ID_BYTES + _SPAN_ID_BYTES).digest()
         return digest[:_TRACE_ID_BYTES], digest[_TRACE_ID_BYTES:]
+
+    def _submitter(self, identity: tuple[int, ...]) -> bytes:
+        """The link of an asynchronous operation to the call that submitted it."""
+        return _link(Overlap(*self.ids(identity), SUBMITTER))
 
     def _links(self, cgroup_id: int, times_ns: list[int]) -> bytes:
         """Links to what overlaps the operation in its cgroup."""

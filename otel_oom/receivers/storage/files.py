@@ -14,6 +14,7 @@ import stat
 from otel_oom.receivers.storage.records import Operation
 
 NO_DESCRIPTOR = "the call names no descriptor"
+NOT_TOLD = "nothing tells which of the files that the call submitted for"
 GONE = "the process's descriptor is not, or no longer, of this inode and device"
 
 _MINOR_BITS = 20

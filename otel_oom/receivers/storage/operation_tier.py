@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from otel_oom import errors, semconv
 from otel_oom.pipeline.clock import Clock
 from otel_oom.receivers.storage import (
+    asynchronous,
     calls,
     devices,
     encode,
@@ -109,7 +110,8 @@ class OperationTier:
         """Slow operations and errors that found no room, and calls that could not be followed."""
         counts = self._operations.counters()
         unread = self._told["bad record"] + self._operations.skipped()
-        return counts.lost + counts.lost_errors + counts.collided + unread
+        not_followed = counts.collided + counts.lost_asynchronous
+        return counts.lost + counts.lost_errors + not_followed + unread
 
     def describe(self) -> str:
         """What is attached."""
@@ -122,7 +124,8 @@ class OperationTier:
         waiting = counts.reported - sum(told.values())
         followed = (
             f"operations: calls {counts.tracked} = finished {counts.finished} + died "
-            f"{counts.abandoned} + going on {going_on}; not followed: {counts.collided}"
+            f"{counts.abandoned} + going on {going_on}; not followed: "
+            f"{counts.collided + counts.lost_asynchronous}"
         )
         slow_ones = (
             f"operations: slow {counts.reported + counts.lost} = reported {told['reported']} + "
@@ -149,7 +152,8 @@ class OperationTier:
             return None
 
     def _slow(self, operation: records.Operation) -> Slow | None:
-        line = timeline.of(operation, self._disks.has_scheduler)
+        stages = asynchronous if asynchronous.is_asynchronous(operation) else timeline
+        line = stages.of(operation, self._disks.has_scheduler)
         found = self._judge.judge(line)
         if found is None:
             self._told["below"] += 1

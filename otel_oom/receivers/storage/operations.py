@@ -27,20 +27,31 @@ _ERROR = events.StorageCallErrorKeyLayout.FORMAT
 _BUCKETS = struct.Struct(f"<{BUCKETS}I")
 _NANOSECONDS = 1_000_000_000
 
-_DIRTY_THROTTLE = {"on_dirty_throttle": 8, "on_dirty_throttle_of_12": 12}
-"""Programs of one tracepoint, by the number of arguments that it has on the kernel at hand."""
+_ARGUMENTS = {
+    "on_dirty_throttle": 8,
+    "on_dirty_throttle_of_12": 12,
+    "on_getrq": 1,
+    "on_getrq_of_5_10": 3,
+    "on_back_merge": 1,
+    "on_back_merge_of_5_10": 3,
+    "on_front_merge": 1,
+    "on_front_merge_of_5_10": 3,
+    "on_uring_file": 2,
+}
+"""Of programs that need a certain number of arguments of their tracepoint."""
 
-_REQUIRED = frozenset(
-    {
-        "on_sys_enter",
-        "on_sys_exit",
-        "on_task_exit",
-        "on_sched_switch",
-        "on_sched_waking",
-        "on_request_complete",
-        "on_bio_queue",
-        "on_getrq",
-    }
+_RENAMED = {"io_uring_submit_req": "io_uring_submit_sqe"}
+"""Tracepoints that had another name on earlier kernels: one of the two is enough."""
+
+_REQUIRED = (
+    "sys_enter",
+    "sys_exit",
+    "sched_process_exit",
+    "sched_switch",
+    "sched_waking",
+    "block_rq_complete",
+    "block_bio_queue",
+    "block_getrq",
 )
 _LAYOUTS = (
     events.StorageRequestLayout,
@@ -164,25 +175,32 @@ class Operations:
             self._object.attach(program)
 
     def _choose(self) -> list[str]:
+        """Programs that this kernel has the tracepoints for."""
         found = tracepoints.Tracepoints(MODULES)
+        hooks = self._object.programs()
         try:
-            return [
-                program
-                for program, hook in self._object.programs().items()
-                if self._is_there(program, hook, found.arguments(hook))
-            ]
+            arguments = {hook: found.arguments(hook) for hook in hooks.values()}
         finally:
             found.close()
+        chosen = [name for name, hook in hooks.items() if _fits(name, arguments[hook])]
+        absent = arguments.keys() - {hooks[name] for name in chosen}
+        for hook in _REQUIRED:
+            if hook in absent:
+                raise errors.ProbeUnsupported(f"operations cannot be followed: {_why_not(hook)}")
+        for names in _RENAMED.items():
+            if not absent.issuperset(names):
+                absent.difference_update(names)
+        self.left_out = {hook: _why_not(hook) for hook in sorted(absent)}
+        return chosen
 
-    def _is_there(self, program: str, hook: str, arguments: int) -> bool:
-        wanted = _DIRTY_THROTTLE.get(program)
-        if arguments != tracepoints.ABSENT:
-            return wanted is None or wanted == arguments
-        reason = f"this kernel's BTF has no tracepoint {hook}, or its module is not loaded"
-        if program in _REQUIRED:
-            raise errors.ProbeUnsupported(f"operations cannot be followed: {reason}")
-        self.left_out[hook] = reason
-        return False
+
+def _fits(program: str, arguments: int) -> bool:
+    """Whether a tracepoint with so many arguments is the one that the program is for."""
+    return arguments != tracepoints.ABSENT and _ARGUMENTS.get(program, arguments) == arguments
+
+
+def _why_not(hook: str) -> str:
+    return f"this kernel's BTF has no tracepoint {hook} as we know it, or its module is not loaded"
 
 
 def _encode(settings: Settings) -> bytes:

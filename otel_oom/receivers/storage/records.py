@@ -43,6 +43,7 @@ _AT, _WAITED = _numbers("at"), _numbers("waited_ns")
 # Plain ints: an enum's comparison takes ten times as long.
 _ENTER, _EXIT = StorageEvent.ENTER.value, StorageEvent.EXIT.value
 _COMMIT = StorageCall.COMMIT.value
+_LAST_CALL = StorageCall.SUBMIT.value
 _LAST_CAUSE = StorageCause.RECLAIM.value
 _HAVE_REQUEST = (StorageCause.REQUEST.value, StorageCause.WORKER.value)
 _NONE = StorageCall.NONE.value
@@ -90,6 +91,18 @@ class Operation(NamedTuple):
         return self.at[_EXIT] - self.at[_ENTER]
 
     @property
+    def identity(self) -> tuple[int, ...]:
+        """What no other operation has since the boot: thread, number, start."""
+        return (self.raw.tid, self.raw.number, self.at[_ENTER])
+
+    @property
+    def submitter(self) -> tuple[int, ...] | None:
+        """The identity of the call that submitted it, if it is asynchronous."""
+        if not self.raw.submitter:
+            return None
+        return (self.raw.tid, self.raw.submitter, self.raw.submit_ns)
+
+    @property
     def waited_ns(self) -> tuple[int, ...]:
         """Off the CPU by cause: all waits, kept or not."""
         return _WAITED.unpack(self.raw.waited_ns)
@@ -111,7 +124,7 @@ def decode(record: bytes) -> Operation:
             f"a report of a storage operation has {_REPORT_BYTES} bytes, this one {len(record)}"
         )
     raw = _new(StorageOperation, _OPERATION.unpack_from(record))
-    if not _NONE < raw.call < _COMMIT:
+    if raw.call == _COMMIT or not _NONE < raw.call <= _LAST_CALL:
         raise errors.BadRecord(f"a storage operation is of the unknown call {raw.call}")
     return _operation(raw, _commit(record))
 

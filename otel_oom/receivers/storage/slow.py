@@ -21,6 +21,9 @@ from otel_oom.receivers.storage.verdict import Verdict
 TASK, INODE, CGROUP = "task", "inode", "cgroup"
 """How it is known who asked."""
 
+ASYNCHRONOUS = "asynchronous"
+"""The flag of an operation that a call submitted without waiting for it."""
+
 _FILESYSTEMS = {
     0xEF53: "ext4",
     0x58465342: "xfs",
@@ -73,7 +76,10 @@ class Subject(NamedTuple):
 
 
 class Slow(NamedTuple):
-    """One slow operation. `identity` makes its ids; `line` has its times."""
+    """One slow operation. `identity` makes its ids; `line` has its times.
+
+    `submitter` is the identity of the call that submitted an asynchronous one.
+    """
 
     identity: tuple[int, ...]
     cgroup_id: int
@@ -85,6 +91,7 @@ class Slow(NamedTuple):
     requests: int = 0
     reclaim_ns: int = 0
     sector: int | None = None
+    submitter: tuple[int, ...] | None = None
 
 
 class Known(NamedTuple):
@@ -99,7 +106,7 @@ def of_call(operation: Operation, line: Timeline, verdict: Verdict, known: Known
     raw, requests = operation.raw, line.requests
     moved = raw.result if raw.call in _MOVES_BYTES and raw.result > 0 else 0
     return Slow(
-        (raw.tid, raw.number, operation.start_ns),
+        operation.identity,
         raw.cgroup_id,
         _call_subject(operation, line, known),
         line,
@@ -108,6 +115,7 @@ def of_call(operation: Operation, line: Timeline, verdict: Verdict, known: Known
         moved,
         len(requests),
         raw.reclaim_ns,
+        submitter=operation.submitter,
     )
 
 
@@ -116,6 +124,8 @@ def _call_subject(operation: Operation, line: Timeline, known: Known) -> Subject
     path = known.path(operation) if file.inode else None
     if file.inode and path is None:
         missing = (*missing, (semconv.FILE_PATH, files.GONE))
+    if operation.submitter and not file.inode:
+        missing = (*missing, (semconv.FILE_INODE, files.NOT_TOLD))
     device = known.device(line.requests[0].device if line.requests else file.device)
     return Subject(
         operation=_CALLS[raw.call],
@@ -126,6 +136,7 @@ def _call_subject(operation: Operation, line: Timeline, known: Known) -> Subject
         path=path or "",
         filesystem=_FILESYSTEMS.get(file.magic, f"{file.magic:#x}") if file.magic else "",
         error=error_name(raw.result) if raw.result < 0 else "",
+        flags=(ASYNCHRONOUS,) if operation.submitter else (),
         is_merged=any(request.flags & _MERGED for request in line.requests),
         missing=missing,
     )
