@@ -33,6 +33,8 @@
 #define COMPLETION_NS 1000000 /* longest that its wake-ups come after a completion */
 #define NO_UNROLL _Pragma("clang loop unroll(disable)")
 
+SEC(".rodata.bits") const volatile struct storage_bits bits = {};
+
 enum phase {
 	PHASE_FREE = 0,
 	PHASE_ACTIVE = 1,
@@ -931,7 +933,7 @@ __noinline int finish_asynchronous(__u64 bio)
 static __always_inline void fill_asynchronous(struct storage_request *ret, struct request *rq,
 					      __u32 bytes)
 {
-	ret->start_ns = has_start(rq) ? rq->start_time_ns : 0;
+	ret->start_ns = rq->rq_flags & bits.io_stat ? rq->start_time_ns : 0;
 	ret->issue_ns = rq->io_start_time_ns;
 	ret->complete_ns = bpf_ktime_get_ns();
 	ret->sector = rq->__sector;
@@ -955,7 +957,7 @@ static __always_inline void finish_bios(struct completion *state, struct request
 	const struct bio *bio = BPF_CORE_READ(rq, bio); /* a number for the verifier */
 	int i;
 
-	if (operation > REQ_OP_WRITE || (bytes && is_in_flush_sequence(rq)))
+	if (operation > REQ_OP_WRITE || (bytes && rq->rq_flags & bits.flush_sequence))
 		return;
 	fill_asynchronous(&state->asynchronous, rq, bytes);
 	state->error = status_errno(status);

@@ -153,6 +153,12 @@ struct storage_report {
 	struct storage_operation commit;
 };
 
+/* Bits of a request's rq_flags on this kernel; written before the load. */
+struct storage_bits {
+	__u32 io_stat; /* RQF_IO_STAT */
+	__u32 flush_sequence; /* RQF_FLUSH_SEQ */
+};
+
 struct storage_settings {
 	__u64 stage_ns; /* a wait as long as this is reported */
 	__u64 total_ns;

@@ -74,6 +74,7 @@ VIEWS = (
             "storage_file",
             "storage_operation",
             "storage_report",
+            "storage_bits",
             "storage_settings",
             "storage_call_key",
             "storage_call_histogram",

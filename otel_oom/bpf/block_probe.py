@@ -98,6 +98,12 @@ def possible_cpus(root: pathlib.Path) -> int:
     return int(text.strip().replace("-", ",").rsplit(",", 1)[-1]) + 1
 
 
+def request_bits() -> dict[str, int]:
+    """Masks of a request's `rq_flags` on this kernel: IO_STAT and FLUSH_SEQ."""
+    found = enumerators.kernel_values("__RQF_", tuple(_OLD_REQUEST_BITS))
+    return {name: 1 << bit for name, bit in (_OLD_REQUEST_BITS | found).items()}
+
+
 def _size(loaded: loader.Object, sizes: Sizes) -> None:
     loaded.set_max_entries("storage_requests", sizes.ring_bytes)
     loaded.set_max_entries("storage_series", sizes.cpus * sizes.slots)
@@ -108,17 +114,17 @@ def _size(loaded: loader.Object, sizes: Sizes) -> None:
 
 
 def _settings(sizes: Sizes, stage_ns: int, total_ns: int) -> storage_events.StorageSettings:
-    requests = enumerators.kernel_values("__RQF_", tuple(_OLD_REQUEST_BITS))
+    requests = request_bits()
     queues = enumerators.kernel_values("QUEUE_FLAG_", tuple(_OLD_QUEUE_BITS))
     operations = enumerators.kernel_values("REQ_OP_", ("ZONE_APPEND",))
-    bits = _OLD_REQUEST_BITS | requests | _OLD_QUEUE_BITS | queues
+    bits = _OLD_QUEUE_BITS | queues
     return storage_events.StorageSettings(
         stage_ns=stage_ns,
         total_ns=total_ns,
         least_ns=min(stage_ns, total_ns),
         queue_stats=1 << bits["STATS"],
-        io_stat=1 << bits["IO_STAT"],
-        flush_sequence=1 << bits["FLUSH_SEQ"],
+        io_stat=requests["IO_STAT"],
+        flush_sequence=requests["FLUSH_SEQ"],
         slots=sizes.slots,
         zone_append=operations.get("ZONE_APPEND", _NO_OPERATION),
     )

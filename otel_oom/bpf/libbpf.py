@@ -60,6 +60,21 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ring_buffer__free": (None, (_pointer,)),
 }
 
+
+class OpenOptions(ctypes.Structure):
+    """`struct bpf_object_open_opts` (libbpf.h) up to the last field that we set."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("object_name", ctypes.c_char_p),
+        ("relaxed_maps", ctypes.c_bool),
+        ("pin_root_path", ctypes.c_char_p),
+        ("removed", ctypes.c_uint32),
+        ("kconfig", ctypes.c_char_p),
+        ("btf_custom_path", ctypes.c_char_p),
+    )
+
+
 log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
 """What libbpf and the verifier last said, a line each; the evidence of a `LoadFailed`."""
 

@@ -15,9 +15,27 @@ from collections.abc import Collection, Iterator
 from otel_oom import errors
 from otel_oom.bpf import btf, libbpf
 
+_CAP_SYS_ADMIN = 21
 _EVIDENCE_LINES = 12
 _MISSES = re.compile(rb"recursion_misses:\s+(\d+)")
 _INSTRUCTIONS = re.compile(rb"verified_insns:\s+(\d+)")
+
+
+def may_see_modules() -> bool:
+    """Whether types of the kernel's modules can be looked up: the kernel asks CAP_SYS_ADMIN."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return bool(effective >> _CAP_SYS_ADMIN & 1)
+
+
+def _without_modules() -> libbpf.OpenOptions:
+    """Types from the kernel itself alone.
+
+    For a type that the kernel has not, libbpf before 1.3 asks for the modules', and gives up if
+    it may not; given a file of types, it does not ask.
+    """
+    size = ctypes.sizeof(libbpf.OpenOptions)
+    return libbpf.OpenOptions(sz=size, btf_custom_path=b"/sys/kernel/btf/vmlinux")
 
 
 class Object:
@@ -31,7 +49,8 @@ class Object:
         self._misses = 0
         self._library = libbpf.library()
         libbpf.log.clear()
-        self._object = self._library.bpf_object__open_mem(self._image, len(self._image), None)
+        options = None if may_see_modules() else ctypes.byref(_without_modules())
+        self._object = self._library.bpf_object__open_mem(self._image, len(self._image), options)
         if not self._object:
             raise self._failed("opened")
 

@@ -271,6 +271,25 @@ class StorageReportLayout:
     }
 
 
+class StorageBits(NamedTuple):
+    """struct storage_bits."""
+
+    io_stat: int
+    flush_sequence: int
+
+
+class StorageBitsLayout:
+    """Where struct storage_bits has its fields, in bytes: (offset, size)."""
+
+    STRUCT: ClassVar[str] = "storage_bits"
+    SIZE_BYTES: ClassVar[int] = 8
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<II")
+    OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
+        "io_stat": (0, 4),
+        "flush_sequence": (4, 4),
+    }
+
+
 class StorageSettings(NamedTuple):
     """struct storage_settings."""
 

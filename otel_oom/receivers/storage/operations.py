@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping
 
 from otel_oom import errors
-from otel_oom.bpf import layout, loader, ring, tracepoints
+from otel_oom.bpf import block_probe, layout, loader, ring, tracepoints
 from otel_oom.bpf import storage_operations_events as events
 from otel_oom.receivers.storage import calls
 from otel_oom.receivers.storage.histogram import BUCKETS, Histogram, Key
@@ -24,6 +24,7 @@ _SYSCALLS = 512
 _SETTINGS = events.StorageSettingsLayout.FORMAT
 _KEY, _HISTOGRAM = events.StorageCallKeyLayout.FORMAT, events.StorageCallHistogramLayout.FORMAT
 _ERROR = events.StorageCallErrorKeyLayout.FORMAT
+_BITS = events.StorageBitsLayout.FORMAT
 _BUCKETS = struct.Struct(f"<{BUCKETS}I")
 _NANOSECONDS = 1_000_000_000
 
@@ -59,6 +60,7 @@ _LAYOUTS = (
     events.StorageFileLayout,
     events.StorageOperationLayout,
     events.StorageReportLayout,
+    events.StorageBitsLayout,
     events.StorageSettingsLayout,
     events.StorageCallKeyLayout,
     events.StorageCallHistogramLayout,
@@ -167,6 +169,10 @@ class Operations:
         self._object.set_max_entries("storage_reports", settings.ring_bytes)
         overflow = [_KEY.pack(0, 0, call) for call in calls.NAMES.values()]
         self._object.set_max_entries("storage_calls", settings.max_series + len(overflow))
+        bits = block_probe.request_bits()
+        self._object.set_initial_value(
+            ".rodata.bits", _BITS.pack(bits["IO_STAT"], bits["FLUSH_SEQ"])
+        )
         self._object.load()
         for key in overflow:
             self._object.update("storage_calls", key, bytes(_HISTOGRAM.size))
@@ -176,7 +182,7 @@ class Operations:
 
     def _choose(self) -> list[str]:
         """Programs that this kernel has the tracepoints for."""
-        found = tracepoints.Tracepoints(MODULES)
+        found = tracepoints.Tracepoints(MODULES if loader.may_see_modules() else ())
         hooks = self._object.programs()
         try:
             arguments = {hook: found.arguments(hook) for hook in hooks.values()}
