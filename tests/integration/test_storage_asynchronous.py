@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 from doubles import asynchronous as submitting
-from doubles import block_device, fio, slow_fuse, storage_receiver
+from doubles import block_device, fio, slow_fuse
 from doubles.block_device import Device
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from doubles.sink import Bench, Sink
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from otel_oom.bpf.storage_operations_events import StorageCall, StorageRequestFlag
 from otel_oom.pipeline import otlp
+from otel_oom.pipeline.data import Signal
+from otel_oom.receivers import storage
 from otel_oom.receivers.storage import asynchronous, operations, records
+from otel_oom.receivers.storage.config import Config
 
 pytestmark = pytest.mark.root
 
@@ -39,6 +43,25 @@ def slow() -> Iterator[slow_fuse.SlowFile]:
 def device(slow: slow_fuse.SlowFile) -> Iterator[Device]:
     with block_device.loop(slow.path, direct_io=True) as made:
         yield made
+
+
+@contextlib.asynccontextmanager
+async def receiving(device: Device) -> AsyncIterator[list[Span]]:
+    """The whole receiver; at the end the list has the spans of asynchronous operations."""
+    bench, spans = Bench(), list[Span]()
+    sink = Sink(bench.ledger)
+    config = Config(sample=ALWAYS, devices=[device.name])
+    receiver = storage.StorageReceiver(bench.settings("storage"), config, {Signal.TRACES: sink})
+    await receiver.start()
+    try:
+        yield spans
+    finally:
+        await receiver.shutdown()
+    for batch in sink.batches:
+        assert isinstance(batch.data, TracesData)
+        for resource in batch.data.resource_spans:
+            found = resource.scope_spans[0].spans
+            spans += [span for span in found if FLAG in _flags(span)]
 
 
 @contextlib.contextmanager
@@ -85,7 +108,7 @@ async def test_each_of_a_fio_run_is_a_span_that_names_the_device(
     engine: str, rw: str, slow: slow_fuse.SlowFile, device: Device
 ) -> None:
     direction = rw.removeprefix("rand")
-    async with storage_receiver.running(sample=ALWAYS, devices=[device.name]) as run:
+    async with receiving(device) as spans:
         slow.delay(read_s=SLOW_S, write_s=SLOW_S)
         report = await asyncio.to_thread(
             fio.run,
@@ -99,7 +122,6 @@ async def test_each_of_a_fio_run_is_a_span_that_names_the_device(
         )
         slow.delay()
 
-    spans = [span for span in run.spans(device.name) if FLAG in _flags(span)]
     found = [otlp.attributes(span.attributes) for span in spans]
     assert len(spans) == report.requests(direction) == 60
     assert {span.name for span in spans} == {f"storage.{direction}"}
