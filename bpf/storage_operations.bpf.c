@@ -27,8 +27,7 @@
 
 #define MAX_COMMITS 256
 #define MAX_WORKERS 1024
-#define MAX_ASYNCHRONOUS 4096 /* that are on their way; of sampled ones only */
-#define MAX_MERGED 64 /* bios of a request; more are not looked at */
+#define MAX_MERGED 512 /* bios of a request; the ends of more are not seen */
 #define IO_URING_ENTER 426 /* on all architectures */
 #define COMPLETION_NS 1000000 /* longest that its wake-ups come after a completion */
 #define NO_UNROLL _Pragma("clang loop unroll(disable)")
@@ -153,7 +152,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_ASYNCHRONOUS);
+	__uint(max_entries, 1); /* user space sets its own */
 	__type(key, __u64); /* the kernel's struct bio */
 	__type(value, struct asynchronous);
 } asynchronous SEC(".maps");
@@ -888,7 +887,7 @@ static __always_inline void tell_asynchronous(const struct asynchronous *noted,
 	operation->at[STORAGE_EVENT_ENTER] = noted->queue_ns;
 	operation->at[STORAGE_EVENT_EXIT] = request->complete_ns;
 	operation->waited_ns[STORAGE_CAUSE_REQUEST] = request->complete_ns - noted->queue_ns;
-	operation->result = state->error ? state->error : noted->bytes;
+	operation->result = state->error ? state->error : (__s64)noted->bytes;
 	operation->cgroup_id = noted->cgroup_id;
 	operation->start_boot_ns = noted->start_boot_ns;
 	operation->submitter = noted->submitter;

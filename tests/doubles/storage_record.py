@@ -16,6 +16,7 @@ from otel_oom.bpf.storage_operations_events import (
     StorageEvent,
     StorageFile,
     StorageOperation,
+    StorageOperationFlag,
     StorageRequest,
     StorageWait,
 )
@@ -28,6 +29,8 @@ EXT4_MAGIC = 0xEF53
 WAITS = events.StorageOperationLayout.OFFSETS["wait"][1] // events.StorageWaitLayout.SIZE_BYTES
 EVENTS = events.StorageOperationLayout.OFFSETS["at"][1] // 8
 CAUSES = events.StorageOperationLayout.OFFSETS["waited_ns"][1] // 8
+NO_FILE = StorageFile(inode=0, device=0, magic=0, fd=0, mode=0)
+SUBMITTER = 42
 NO_COMMIT = bytes(events.StorageOperationLayout.SIZE_BYTES)
 
 Stages = list[tuple[str, float, str]]
@@ -147,6 +150,27 @@ def commit(
         transaction=transaction,
         comm=b"jbd2/loop0-8",
         number=43,
+    )
+
+
+def asynchronous(end: float, by: StorageRequest, **fields: Any) -> StorageOperation:
+    """A read that the call of `submission` submitted, which ends with this request."""
+    only = {
+        "call": StorageCall.READ,
+        "flags": StorageOperationFlag.ASYNCHRONOUS,
+        "submitter": SUBMITTER,
+        "submit_ns": ns(-1),
+        "number": 43,
+        "result": by.bytes,
+        **fields,
+    }
+    return operation(end, [wait(0, end, end, StorageCause.REQUEST, by=by, queued=0)], **only)
+
+
+def submission(end: float) -> StorageOperation:
+    """The call that submitted it."""
+    return operation(
+        end, begin=-1, call=StorageCall.SUBMIT, number=SUBMITTER, file=NO_FILE, result=1
     )
 
 

@@ -25,7 +25,7 @@ from otel_oom.bpf.storage_operations_events import (
     StorageRequestFlag,
 )
 from otel_oom.pipeline import otlp
-from otel_oom.receivers.storage import encode, slow, verdict
+from otel_oom.receivers.storage import asynchronous, encode, slow, timeline, verdict
 
 EXPECTED = pathlib.Path(__file__).resolve().parents[1] / "data" / "storage_operations.json"
 TO_UNIX_NS = 1_770_000_000_000_000_000
@@ -115,6 +115,10 @@ def variants() -> dict[str, Pair]:
             made.operation(40, [made.wait(1, 6, 6)], all_waits=21, waited_ns=waited),
             None,
         ),
+        "asynchronous read": (
+            made.asynchronous(30, made.request(start=1, issue=4, complete=30)),
+            None,
+        ),
         "reclaim": (made.operation(40, reclaim_ns=39_000_000, call=StorageCall.READ), None),
     }
 
@@ -129,7 +133,8 @@ def slows(pairs: Sequence[Pair]) -> list[slow.Slow]:
     judge, found = verdict.Judge(stage_ns=10_000_000, total_ns=20_000_000), []
     for raw, joined in pairs:
         operation = made.decoded(raw, joined)
-        line = made.timed(raw, joined, scheduler=True)
+        stages = asynchronous if asynchronous.is_asynchronous(operation) else timeline
+        line = stages.of(operation, lambda _device: True)
         judged = judge.judge(line)
         assert judged is not None
         found.append(slow.of_call(operation, line, judged, known()))

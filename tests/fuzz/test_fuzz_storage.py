@@ -19,7 +19,7 @@ from otel_oom.bpf.storage_operations_events import (
     StorageWait,
 )
 from otel_oom.pipeline import data
-from otel_oom.receivers.storage import records, slow, timeline, verdict
+from otel_oom.receivers.storage import asynchronous, records, slow, timeline, verdict
 
 END = 40
 WHOLE = made.packed(
@@ -62,13 +62,16 @@ def operations(draw: st.DrawFn, **fields: Any) -> StorageOperation:
         all_waits=len(kept) + draw(st.integers(0, 3)),
         transaction=draw(st.integers(0, 6)),
         reclaim_ns=draw(st.sampled_from([0, 1, 10**7, 10**9])),
+        flags=draw(st.integers(0, 1)),
+        submitter=draw(st.sampled_from([0, 41])),
         **fields,
     )
 
 
 def check(operation: records.Operation) -> None:
     """What holds of each timeline."""
-    line = timeline.of(operation, lambda device: bool(device % 2))
+    stages = asynchronous if asynchronous.is_asynchronous(operation) else timeline
+    line = stages.of(operation, lambda device: bool(device % 2))
     times = line.times_ns
     assert (times[0], times[-1]) == (operation.start_ns, operation.end_ns)
     assert times == sorted(times)
@@ -92,7 +95,7 @@ def test_the_gaps_of_any_operation_sum_to_the_whole(
 
 @settings(max_examples=200, deadline=None)
 @given(operations())
-def test_what_is_off_the_cpu_is_no_more_than_the_waits(raw: StorageOperation) -> None:
+def test_what_is_off_the_cpu_of_a_call_is_no_more_than_the_waits(raw: StorageOperation) -> None:
     operation = made.decoded(raw)
     line = timeline.of(operation, lambda _device: False)
     gaps = zip(line.gaps_ns(), line.kinds[1:], strict=True)

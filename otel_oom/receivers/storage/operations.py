@@ -71,13 +71,18 @@ _LAYOUTS = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the kernel side follows. `sample`: of how many calls one, by operation; else none."""
+    """What the kernel side follows. `sample`: of how many calls one, by operation; else none.
+
+    `max_asynchronous`: requests on their way at a time, 168 bytes each; what comes beyond is
+    counted as lost.
+    """
 
     stage_s: float
     total_s: float
     sample: Mapping[str, int]
     ring_bytes: int
     max_series: int
+    max_asynchronous: int = 4096
 
 
 class Operations:
@@ -167,6 +172,7 @@ class Operations:
         layout.check(self._object.types(), _LAYOUTS)
         self._object.choose(programs)
         self._object.set_max_entries("storage_reports", settings.ring_bytes)
+        self._object.set_max_entries("asynchronous", settings.max_asynchronous)
         overflow = [_KEY.pack(0, 0, call) for call in calls.NAMES.values()]
         self._object.set_max_entries("storage_calls", settings.max_series + len(overflow))
         bits = block_probe.request_bits()

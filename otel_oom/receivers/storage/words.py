@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from otel_oom import semconv
 from otel_oom.pipeline import text
-from otel_oom.receivers.storage.slow import Slow, Subject
+from otel_oom.receivers.storage.slow import ASYNCHRONOUS, Slow, Subject
 from otel_oom.receivers.storage.timeline import Kind, Timeline
 
 _NS_PER_US, _NS_PER_MS, _NS_PER_S = 10**3, 10**6, 10**9
@@ -81,7 +81,8 @@ def _picker(places: Sequence[int]) -> Callable[[list[int]], Sequence[int]]:
 
 @functools.lru_cache(1024)
 def _who(subject: Subject, pid: int) -> str:
-    parts = [subject.operation]
+    parts = [ASYNCHRONOUS] if ASYNCHRONOUS in subject.flags else []
+    parts.append(subject.operation)
     if subject.path:
         parts.append(f"of {text.safe(subject.path)}")
     elif subject.inode:

@@ -82,6 +82,16 @@ def test_what_is_not_sampled_explicitly_keeps_its_default() -> None:
     assert [config.sampled(of) for of in ("read", "write", "fsync", "flush")] == [8, 64, 10, 1]
 
 
+@pytest.mark.parametrize(
+    ("sample", "submit"),
+    [({}, 64), ({"read": 1}, 1), ({"read": 48}, 16), ({"submit": 7, "read": 1}, 7)],
+)
+def test_submissions_are_sampled_so_that_reads_and_writes_can_be(
+    sample: dict[str, int], submit: int
+) -> None:
+    assert Config(sample=sample).sampled("submit") == submit
+
+
 @pytest.mark.parametrize("sample", [{"fsink": 1}, {"read": 0}, {"write": -3}, {"read": 2**32}])
 def test_a_sample_that_cannot_be_is_refused(sample: dict[str, int]) -> None:
     assert problems(sample=sample) == [f"sample.{next(iter(sample))}"]
