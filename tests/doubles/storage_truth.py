@@ -114,6 +114,18 @@ class Truth:
         covered["running"] = operation.duration_ns - off
         return {kind: ns / operation.duration_ns for kind, ns in covered.items()}
 
+    def in_call_ns(self, operation: Operation) -> int:
+        """How long the system call itself took, without the way back to the program."""
+        enter_ns = None
+        for event in self.events:
+            if event.tid != operation.tid or event.time_ns < operation.start_ns - 1000:
+                continue
+            if event.name == "sys_enter" and enter_ns is None:
+                enter_ns = event.time_ns
+            elif event.name == "sys_exit" and enter_ns is not None:
+                return event.time_ns - enter_ns
+        return 0
+
     def timeline(self, operation: Operation) -> list[str]:
         """Its events, a line each: since the start, since the line before, what and who."""
         lines, before = [], operation.start_ns

@@ -61,9 +61,10 @@ def scsi_tags() -> Iterator[Scene]:
 
 @contextlib.contextmanager
 def scsi_queue() -> Iterator[Scene]:
-    """As `scsi_tags`, with room for all readers in the scheduler, the kernel's default one."""
+    """As `scsi_tags`, with room for all readers in the scheduler."""
     device = _scsi_disk()
     with (
+        device.set_queue("scheduler", "mq-deadline"),
         device.set_queue("nr_requests", 64),
         storage_injections.crowd(4, "read", device.path),
     ):
@@ -105,12 +106,15 @@ def told(name: str, injection: Injection) -> dict[str, object]:
     told: dict[str, object] = {"injection": name, "truth": injection.truth}
     try:
         truth, done = show_injections.watched(injection, COUNT, show_injections.WORK)
-    except (storage_injections.Unavailable, FileNotFoundError) as error:
+    except storage_injections.Unavailable as error:
         return {**told, "left_out": str(error)}
+    except FileNotFoundError as error:
+        return {**told, "left_out": f"this kernel has no {error.filename}"}
     except (OSError, subprocess.SubprocessError) as error:
         return {**told, "error": repr(error)}
     shares = [truth.shares(operation) for operation in done]
     told["shares"] = {kind: statistics.median(one[kind] for one in shares) for kind in shares[0]}
+    told["in_call_ms"] = statistics.median(truth.in_call_ns(operation) / 1e6 for operation in done)
     told["ms"] = statistics.median(operation.duration_ns / 1e6 for operation in done)
     told["woken_by"] = dict(show_injections.wakings(truth, done).most_common())
     return told
