@@ -16,6 +16,7 @@ from otel_oom.config.types import ComponentId
 from otel_oom.pipeline import accounting
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Signal
+from otel_oom.pipeline.incidents import Incidents
 
 
 class Kind(enum.StrEnum):
@@ -107,6 +108,8 @@ class Settings:
     report: Callable[[Status], None]
     board: Board
     version: str
+    incidents: Incidents = dataclasses.field(default_factory=Incidents)
+    """Of the whole agent: what a receiver notes here another can link to."""
 
     @property
     def name(self) -> str:

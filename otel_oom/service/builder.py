@@ -13,6 +13,7 @@ from otel_oom.config.types import ComponentId
 from otel_oom.pipeline import accounting, component
 from otel_oom.pipeline.consumer import Consumer, FanOut
 from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.pipeline.incidents import Incidents
 from otel_oom.service import board as boards
 from otel_oom.service.graph import Graph, Node
 from otel_oom.service.settings import AgentConfig, Pipeline
@@ -65,6 +66,7 @@ class _Builder:
         self._config = config
         self._ledger = ledger
         self._board = board
+        self._incidents = Incidents()
         self._exporters: dict[ComponentId, Node] = {}
         self._processors: dict[int, list[Node]] = collections.defaultdict(list)
         """By their position from the end of their pipeline."""
@@ -127,6 +129,7 @@ class _Builder:
             report=self._board.reporter(key),
             board=self._board,
             version=otel_oom.__version__,
+            incidents=self._incidents,
         )
         try:
             return factory.create(settings, config, *links)

@@ -27,7 +27,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from otel_oom.bpf.storage_events import StorageRequest, StorageRequestLayout
 from otel_oom.pipeline import otlp
-from otel_oom.receivers.storage import devices, metrics, reports, requests, workloads
+from otel_oom.pipeline.incidents import Incidents
+from otel_oom.receivers.storage import devices, encode, metrics, requests, workloads
 from otel_oom.receivers.storage.config import Config
 from otel_oom.receivers.storage.histogram import BUCKETS, FIRST_BUCKET, SCALE, Histogram
 from otel_oom.receivers.storage.streams import Point, Stream
@@ -52,15 +53,17 @@ def ring(cgroups: list[int]) -> list[bytes]:
     return records
 
 
-def encode(records: list[bytes], reporter: requests.Reporter) -> list[tuple[bytes, bytes]]:
+def encoded_by(
+    encoder: encode.Encoder, records: list[bytes], reporter: requests.Reporter
+) -> list[tuple[bytes, bytes]]:
     """What the receiver does between the ring and the exporter's queue: logs, and spans."""
-    encoder, out = reports.Encoder("1"), []
+    out = []
     form = StorageRequestLayout.FORMAT
     for first in range(0, len(records), DRAINED):
         slow = [StorageRequest._make(form.unpack(raw)) for raw in records[first : first + DRAINED]]
-        found = [report for one in slow if (report := reporter.report(one, 10**18))]
+        found = [report for one in slow if (report := reporter.report(one))]
         assert len(found) == len(slow)
-        logs, spans = encoder.batches(found, 10**18)
+        logs, spans = encoder.batches(found, 10**18, 10**18)
         out.append((logs.encoded(), spans.encoded()))
     return out
 
@@ -137,16 +140,16 @@ def table_of_requests() -> None:
         root = pathlib.Path(folder)
         host = Host(root)
         host.disk("vda", VDA)
-        (root / "proc/sys/kernel/random").mkdir(parents=True)
-        (root / "proc/sys/kernel/random/boot_id").write_text("boot\n")
         (root / "proc/self/mountinfo").write_text("29 1 254:1 / / rw - ext4 /dev/vda1 rw\n")
         cgroups = [host.cgroup(f"/kubepods/pod{number}") for number in range(16)]
-        reporter = requests.Reporter(
-            root, Config(), workloads.Workloads(root), devices.Devices(root)
+        known = workloads.Workloads(root)
+        reporter = requests.Reporter(root, Config(), known, devices.Devices(root))
+        encoder = encode.Encoder(
+            boot_id="boot", version="1", cgroup_path=known.path, overlapping=Incidents().overlapping
         )
         records = ring(cgroups)
-        encoded = encode(records, reporter)
-        ours = best_us(lambda: encode(records, reporter), REQUESTS)
+        encoded = encoded_by(encoder, records, reporter)
+        ours = best_us(lambda: encoded_by(encoder, records, reporter), REQUESTS)
         least = best_us(lambda: parse_and_write(encoded), REQUESTS)
     written = sum(len(logs) + len(spans) for logs, spans in encoded) / REQUESTS
     print(f"a slow request: a log record and a span, {written:.0f} bytes of OTLP\n")

@@ -45,7 +45,9 @@ class OomReceiver:
         """Read the counters, attach the probes, then report what happened since the last run."""
         root = pathlib.Path(self._config.root_path)
         try:
-            running = capture.Capture(root, self._config, self._settings.version)
+            running = capture.Capture(
+                root, self._config, self._settings.version, self._settings.incidents
+            )
         except (errors.BpfError, OSError) as error:
             raise errors.ComponentError(f"OOM kills cannot be captured: {error}") from error
         self._capture = running

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from otel_oom import errors
 from otel_oom.bpf import events, layout, probe, ring
 from otel_oom.pipeline.data import Batch
+from otel_oom.pipeline.incidents import Incidents
 from otel_oom.receivers.oom import (
     attributes,
     backlog,
     cgroups,
     context,
     encode,
+    incident,
     kills,
     limit,
     reconcile,
@@ -53,8 +55,11 @@ _EVENTS = (
 class Capture:
     """The attached probes and the books of one run, from start to shutdown."""
 
-    def __init__(self, root: pathlib.Path, config: Config, version: str) -> None:
+    def __init__(
+        self, root: pathlib.Path, config: Config, version: str, incidents: Incidents
+    ) -> None:
         self._config = config
+        self._incidents = incidents
         self._hierarchy = cgroups.find(root)
         self._vmstat = reconcile.Vmstat(root)
         self._start_ns = time.time_ns()
@@ -72,7 +77,10 @@ class Capture:
         self._reader = context.Reader(root, self._hierarchy, config.siblings)
         self._nodes = limit.memory_nodes(root)
         self._assembler = kills.Assembler(
-            self._examine, settle_s=config.settle, settle_exit_s=config.settle_exit
+            self._examine,
+            settle_s=config.settle,
+            settle_exit_s=config.settle_exit,
+            note=self._note,
         )
         self._kills = collections.Counter({"memcg": 0, "none": 0})
         self._backlog = backlog.Backlog()
@@ -241,6 +249,14 @@ class Capture:
         limit_path = None if level is None else records.path_text(mark.victim_path[:level])
         read = self._reader.read(path, limit_path, mark.raw.tgid)
         return found, read
+
+    def _note(self, kill: kills.Kill) -> None:
+        """Let others link to the kill's span while it goes on, not only when it is sent."""
+        found = incident.of(
+            kill, self._encoder.ids, self._clock.boot_to_unix_ns(), self._config.settle_exit
+        )
+        if found is not None:
+            self._incidents.note(found)
 
     def _read_counters(self) -> events.OomCounters:
         if self._final is not None:

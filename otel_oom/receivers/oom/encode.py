@@ -84,10 +84,13 @@ _MARKED, _DELIVERED, _EXITED = map(_SpanEvent, (event.name for event in semconv.
 
 
 class Encoder:
-    """Makes OTLP of kills. `mode` is the capture mode that stands on every record."""
+    """Makes OTLP of kills. `mode` is the capture mode that stands on every record.
+
+    `ids` gives those that stand on a kill's record and span.
+    """
 
     def __init__(self, *, boot_id: str, version: str, mode: str, command_args: bool = True) -> None:
-        self._ids = ids.Ids(boot_id)
+        self.ids = ids.Ids(boot_id)
         self._command_args = command_args
         self._mode = mode
         self._scope = InstrumentationScope(name=semconv.SCOPE_OOM, version=version)
@@ -119,7 +122,7 @@ class Encoder:
 
     def _log(self, kill: Kill, boot_to_unix_ns: int, now_ns: int) -> bytes:
         """The `LogRecord` of one kill."""
-        trace_id, span_id, episode_id = self._ids.of(kill)
+        trace_id, span_id, episode_id = self.ids.of(kill)
         text = body.line(kill).encode()
         record = attributes.Record(
             kill,
@@ -148,7 +151,7 @@ class Encoder:
 
     def _span(self, kill: Kill, boot_to_unix_ns: int) -> bytes:
         """The `Span` of one kill."""
-        trace_id, span_id, episode_id = self._ids.of(kill)
+        trace_id, span_id, episode_id = self.ids.of(kill)
         end_ns = start_ns = kill.mark.raw.boot_ns
         start = end = wire.eight_bytes(start_ns + boot_to_unix_ns)
         events = [_MARKED.start, start, _MARKED.end]
@@ -179,7 +182,7 @@ class Encoder:
         batch = LogsData()
         for each in missed:
             scope = self._scope_logs(batch.resource_logs.add())
-            uid = self._ids.uid(each.cgroup or "", each.reason, now_ns)
+            uid = self.ids.uid(each.cgroup or "", each.reason, now_ns)
             scope.log_records.append(log_record(each, uid, now_ns))
         return data.Batch.of(batch)
 

@@ -79,7 +79,8 @@ class Tally:
 class Assembler:
     """Takes records in the ring's order, gives out kills that are ready.
 
-    `examine` reads a mark's limit and context; times are the loop's, in seconds.
+    `examine` reads a mark's limit and context; `note` is told of a kill at once, as soon as its
+    mark is read, and again with its exit. Times are the loop's, in seconds.
     """
 
     def __init__(
@@ -88,9 +89,11 @@ class Assembler:
         *,
         settle_s: float,
         settle_exit_s: float,
+        note: Callable[[Kill], None] | None = None,
     ) -> None:
         self.tally = Tally()
         self._examine = examine
+        self._note = note
         self._settle_s = settle_s
         self._settle_exit_s = settle_exit_s
         self._open: dict[Identity, Kill] = {}
@@ -154,6 +157,8 @@ class Assembler:
         delivered = self._early.pop(mark.identity, None)
         kill = Kill(mark, limit, context, episode, role, now_s, delivered)
         self._open[mark.identity] = self._changed[mark.identity] = kill
+        if self._note:
+            self._note(kill)
 
     def _enter_unjoined(self, now_s: float, *, flush: bool) -> None:
         """Marks by pid whose victim never took its SIGKILL are reported as they are."""
@@ -226,6 +231,8 @@ class Assembler:
             return
         kill.exited = exited
         self._changed[exited.identity] = kill
+        if self._note:
+            self._note(kill)
 
     def _due(self, now_s: float, *, flush: bool) -> list[Kill]:
         """Kills for which it is time, in the order of their marks.

@@ -40,13 +40,14 @@ class StorageReceiver:
 
     async def start(self) -> None:
         """Attach every tier that this kernel allows; there must be one."""
-        running = Capture(self._config, self._settings.version)
+        settings = self._settings
+        running = Capture(self._config, settings.version, settings.incidents)
         if not running.tiers:
             reasons = "; ".join(f"{name}: {why}" for name, why in running.left_out.items())
             running.close()
             raise errors.ComponentError(f"storage operations cannot be seen: {reasons}")
         self._capture = running
-        name, ledger = self._settings.name, self._settings.ledger
+        name, ledger = settings.name, settings.ledger
         ledger.hold(name, self._outbox.held)
         ledger.gauge("kernel_lost", name, running.lost)
         self._report(running)

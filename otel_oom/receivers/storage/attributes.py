@@ -1,4 +1,4 @@
-"""The attributes of a slow operation, in the wire form, for a log record or for a span."""
+"""The attributes of a slow operation and of a workload, in the wire form."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ _TYPES = {key: attribute.type for key, attribute in semconv.ATTRIBUTES.items()}
 def of_field(number: int) -> dict[str, wire_values.Attribute]:
     """All attributes, as the field of this number of the message that has them."""
     return wire_values.attributes(number, _TYPES)
+
+
+def workload(cgroup: str | int | None) -> bytes:
+    """Those of a `Resource`: the cgroup's path, else its id, else nothing."""
+    if cgroup is None:
+        return b""
+    key = semconv.PROCESS_LINUX_CGROUP if isinstance(cgroup, str) else semconv.STORAGE_CGROUP_ID
+    return of_field(1)[key][cgroup]
 
 
 class Table:
@@ -41,9 +49,9 @@ class Table:
             self._pid[slow.pid] if slow.pid else b"",
             self._subject(slow.subject),
             self._verdict(verdict.layer, verdict.start, verdict.end, verdict.threshold),
-            self._gap(verdict.gap_ns / _NS_PER_S),
-            self._share(verdict.share),
-            self._bytes(slow.bytes) if slow.bytes else b"",
+            self._gap(verdict.gap_ns / _NS_PER_S) if verdict.layer else b"",
+            self._share(verdict.share) if verdict.layer else b"",
+            b"" if slow.bytes is None else self._bytes(slow.bytes),
             self._requests[slow.requests] if slow.requests else b"",
             b"" if slow.sector is None else self._sector(slow.sector),
             self._reclaim(slow.reclaim_ns / _NS_PER_S) if slow.reclaim_ns else b"",
@@ -67,14 +75,14 @@ class Table:
             semconv.STORAGE_MISSING: wire_values.text_elements(missing),
         }
         table = self._attributes
-        return b"".join(table[key].of(value) for key, value in values.items() if value)
+        known = {key: value for key, value in values.items() if value not in ("", b"", None)}
+        return b"".join(table[key].of(value) for key, value in known.items())
 
     def _make_verdict(self, layer: str, start: str, end: str, threshold: str) -> bytes:
-        table = self._attributes
-        parts = (
-            table[semconv.DELAY_LAYER].of(layer),
-            table[semconv.DELAY_FROM].of(start),
-            table[semconv.DELAY_TO].of(end),
-            table[semconv.THRESHOLD].of(threshold),
-        )
-        return b"".join(parts)
+        values = {
+            semconv.DELAY_LAYER: layer,
+            semconv.DELAY_FROM: start,
+            semconv.DELAY_TO: end,
+            semconv.THRESHOLD: threshold,
+        }
+        return b"".join(self._attributes[key].of(value) for key, value in values.items() if value)

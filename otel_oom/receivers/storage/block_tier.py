@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 
 from otel_oom import semconv
 from otel_oom.pipeline.clock import Clock
-from otel_oom.receivers.storage import block, devices, reports, requests, tiers, workloads
+from otel_oom.receivers.storage import block, devices, encode, requests, tiers, workloads
 from otel_oom.receivers.storage.config import Config
 from otel_oom.receivers.storage.histogram import Key
+from otel_oom.receivers.storage.slow import Slow
 
 _DRAINED_A_TURN = 256
 _NS_PER_S = 10**9
@@ -28,7 +29,7 @@ class BlockTier:
         config: Config,
         cgroups: workloads.Workloads,
         disks: devices.Devices,
-        version: str,
+        encoder: encode.Encoder,
     ) -> None:
         """Load and attach; `errors.BpfError` says why not."""
         self._reporter = requests.Reporter(root, config, cgroups, disks)
@@ -39,7 +40,7 @@ class BlockTier:
             ring_bytes=config.ring_size,
             root=root,
         )
-        self._encoder = reports.Encoder(version)
+        self._encoder = encoder
         self._clock = Clock()
         self._told = collections.Counter({"reported": 0, "left out": 0})
         self._errors: collections.Counter[tuple[Key, str]] = collections.Counter()
@@ -61,14 +62,19 @@ class BlockTier:
         if not slow:
             return None
         boot_to_unix_ns = self._clock.to_unix_ns()
-        pairs = [(one, self._reporter.report(one, boot_to_unix_ns)) for one in slow]
-        told = [(request, report) for request, report in pairs if report is not None]
+        told = [
+            (request, one)
+            for request in slow
+            if (one := self._reporter.report(request)) is not None
+        ]
         self._told.update({"reported": len(told), "left out": len(slow) - len(told)})
         if not told:
             return tiers.Drained(())
-        found = [report for _, report in told]
-        batches = self._encoder.batches(found, time.time_ns())
-        exemplars = [one for pair in told for one in _exemplars(*pair)]
+        found = [one for _, one in told]
+        batches = self._encoder.batches(found, boot_to_unix_ns, time.time_ns())
+        exemplars = [
+            example for pair in told for example in self._exemplars(*pair, boot_to_unix_ns)
+        ]
         return tiers.Drained(batches, exemplars)
 
     def read(self) -> tiers.Reading:
@@ -124,23 +130,22 @@ class BlockTier:
         """Let go of everything."""
         self._block.close()
 
-
-def _exemplars(request: block.SlowRequest, report: reports.Report) -> list[tiers.Exemplar]:
-    """A slow request is an example in both histograms, as far as its times are known."""
-    key = Key(request.cgroup_id, request.device, request.operation)
-    times = {stage.name: stage.unix_ns for stage in report.stages}
-    gaps = (
-        (semconv.METRIC_QUEUE_DURATION, requests.STARTED, requests.ISSUED),
-        (semconv.METRIC_DEVICE_DURATION, requests.ISSUED, requests.COMPLETED),
-    )
-    end_ns = report.stages[-1].unix_ns
-    return [
-        tiers.Exemplar(
-            metric, key, report.trace_id, report.span_id, (times[b] - times[a]) / _NS_PER_S, end_ns
+    def _exemplars(
+        self, request: block.SlowRequest, slow: Slow, boot_to_unix_ns: int
+    ) -> list[tiers.Exemplar]:
+        """A slow request is an example in both histograms, as far as its times are known."""
+        key = Key(request.cgroup_id, request.device, request.operation)
+        start_ns, issue_ns, end_ns = request[:3]
+        gaps = (
+            (semconv.METRIC_QUEUE_DURATION, start_ns, issue_ns),
+            (semconv.METRIC_DEVICE_DURATION, issue_ns, end_ns),
         )
-        for metric, a, b in gaps
-        if a in times and b in times
-    ]
+        ids, unix_ns = self._encoder.ids(slow.identity), end_ns + boot_to_unix_ns
+        return [
+            tiers.Exemplar(metric, key, *ids, (after_ns - before_ns) / _NS_PER_S, unix_ns)
+            for metric, before_ns, after_ns in gaps
+            if before_ns and after_ns
+        ]
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 from otel_oom import errors
 from otel_oom.pipeline.data import Batch
+from otel_oom.pipeline.incidents import Incidents
 from otel_oom.receivers.storage import (
     block_tier,
     devices,
+    encode,
     metrics,
     operation_tier,
     streams,
@@ -22,7 +24,9 @@ from otel_oom.receivers.storage import (
 )
 from otel_oom.receivers.storage.config import Config
 
-Attach = Callable[[pathlib.Path, Config, workloads.Workloads, devices.Devices, str], tiers.Tier]
+Attach = Callable[
+    [pathlib.Path, Config, workloads.Workloads, devices.Devices, encode.Encoder], tiers.Tier
+]
 
 TIERS: dict[str, Attach] = {
     "block": block_tier.BlockTier,
@@ -34,16 +38,26 @@ TIERS: dict[str, Attach] = {
 class Capture:
     """The attached tiers and the streams of one run, from start to shutdown."""
 
-    def __init__(self, config: Config, version: str) -> None:
-        """Attach what this kernel allows; what it does not is in `left_out`, with the reason."""
+    def __init__(self, config: Config, version: str, incidents: Incidents) -> None:
+        """Attach what this kernel allows; what it does not is in `left_out`, with the reason.
+
+        Slow operations link to the incidents that they overlap.
+        """
         root = pathlib.Path(config.root_path)
+        boot_id = _boot_id(root)
         self.cgroups = workloads.Workloads(root)
+        encoder = encode.Encoder(
+            boot_id=boot_id,
+            version=version,
+            cgroup_path=self.cgroups.path,
+            overlapping=incidents.overlapping,
+        )
         disks = devices.Devices(root, config.devices)
         self.tiers: list[tiers.Tier] = []
         self.left_out: dict[str, str] = {}
         for name, attach in TIERS.items():
             try:
-                self.tiers.append(attach(root, config, self.cgroups, disks, version))
+                self.tiers.append(attach(root, config, self.cgroups, disks, encoder))
             except (errors.BpfError, OSError) as error:
                 self.left_out[name] = str(error)
         self._streams = streams.Streams(config, self.cgroups, disks, time.time_ns())
@@ -97,3 +111,13 @@ class Capture:
         for tier in self.tiers:
             tier.close()
         self.cgroups.close()
+
+
+def _boot_id(root: pathlib.Path) -> str:
+    try:
+        return (root / "proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError as error:
+        raise errors.ComponentError(
+            f"storage operations cannot be seen: {error.filename}: {error.strerror}; set "
+            "`root_path` to where the host's /proc is"
+        ) from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from otel_oom import errors
 from otel_oom.bpf import libbpf, probe
 from otel_oom.pipeline.component import Check
-from otel_oom.receivers.storage import block, devices, workloads
+from otel_oom.receivers.storage import block, devices, operation_tier, operations, workloads
 from otel_oom.receivers.storage.config import Config
 
 _NEVER_NS = 2**63
@@ -40,6 +40,7 @@ def checks(config: Config) -> list[Check]:
             remedy="boot a kernel with CONFIG_DEBUG_INFO_BTF (distributions since 2020 have it)",
         ),
         _block_tier(config, root),
+        *_operation_tier(config),
         _workloads(root),
         *_devices(config, root),
     ]
@@ -61,6 +62,23 @@ def _block_tier(config: Config, root: pathlib.Path) -> Check:
         detail, ok = attached.describe(), True
         attached.close()
     return Check("block tier", ok=ok, detail=detail, remedy="see the lines above")
+
+
+def _operation_tier(config: Config) -> Iterator[Check]:
+    """Whether calls can be followed, by which programs; and what this kernel does not have."""
+    left_out: Mapping[str, str] = {}
+    try:
+        attached = operations.Operations(operation_tier.settings(config))
+    except (errors.BpfError, OSError) as error:
+        detail, ok = str(error).splitlines()[0], False
+    else:
+        programs, left_out, ok = attached.instructions(), attached.left_out, True
+        attached.close()
+        counts = ", ".join(f"{program} ({count})" for program, count in programs.items())
+        detail = f"{counts} verified instructions"
+    yield Check("operation tier", ok=ok, detail=detail, remedy="see the lines above")
+    for hook, reason in left_out.items():
+        yield Check(f"operations by {hook}", ok=True, detail=f"left out: {reason}")
 
 
 def _workloads(root: pathlib.Path) -> Check:

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
@@ -21,13 +20,15 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import semconv
 from otel_oom.pipeline import data
+from otel_oom.pipeline.incidents import Incident
 from otel_oom.pipeline.otlp import wire, wire_values
 from otel_oom.receivers.storage import attributes, words
 from otel_oom.receivers.storage.shapes import Shapes
 from otel_oom.receivers.storage.slow import Slow
 
+TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 _MOST_KEPT = 1024
-_TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
+_MOST_LINKS = 16
 _ITEM = wire.tag(2, wire.LENGTH)
 """Before a log record or a span in what is around it."""
 
@@ -35,24 +36,8 @@ _ITEM = wire.tag(2, wire.LENGTH)
 SUBMITTER = "submitter"
 """What a link is to the call that submitted an asynchronous operation."""
 
-
-class Overlap(NamedTuple):
-    """Something of the same cgroup at the same time: its span, and what it is (`oom.kill`)."""
-
-    trace_id: bytes
-    span_id: bytes
-    what: str
-
-
-Overlapping = Callable[[str, int, int], Sequence[Overlap]]
-"""What overlaps a time, from and to in Unix nanoseconds, in the cgroup of a path."""
-
-
-class _Resource:
-    """Fields of `Resource` (opentelemetry-proto, resource/v1/resource.proto)."""
-
-    ID = attributes.of_field(1)[semconv.STORAGE_CGROUP_ID]
-    PATH = attributes.of_field(1)[semconv.PROCESS_LINUX_CGROUP]
+Overlapping = Callable[[str, int, int], Sequence[Incident]]
+"""What befell the cgroup of a path within a time, from and to in Unix nanoseconds."""
 
 
 class _Log:
@@ -63,20 +48,20 @@ class _Log:
     BODY = wire_values.before_text(5)
     ATTRIBUTES = attributes.Table(6)
     UID = attributes.of_field(6)[semconv.LOG_RECORD_UID].of
-    TRACE_ID = wire.tag(9, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
-    SPAN_ID = wire.tag(10, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
+    TRACE_ID = wire.tag(9, wire.LENGTH) + wire.varint(TRACE_ID_BYTES)
+    SPAN_ID = wire.tag(10, wire.LENGTH) + wire.varint(SPAN_ID_BYTES)
     EVENT_NAME = wire.text(12, semconv.EVENT_SLOW_OPERATION)
 
 
 class _Span:
     """Fields of `Span` (trace/v1/trace.proto), or what precedes them."""
 
-    TRACE_ID = wire.tag(1, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
-    SPAN_ID = wire.tag(2, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
+    TRACE_ID = wire.tag(1, wire.LENGTH) + wire.varint(TRACE_ID_BYTES)
+    SPAN_ID = wire.tag(2, wire.LENGTH) + wire.varint(SPAN_ID_BYTES)
     KIND = wire.integer(6, Span.SpanKind.SPAN_KIND_INTERNAL)
     START, END = wire.tag(7, wire.EIGHT_BYTES), wire.tag(8, wire.EIGHT_BYTES)
     ATTRIBUTES = attributes.Table(9)
-    LINK, STATUS = 13, 15
+    LINK, LEFT_OUT_LINKS, STATUS = 13, 14, 15
 
 
 class _Link:
@@ -127,8 +112,7 @@ class Encoder:
         return b"".join(self._resource(cgroup_id, each) for cgroup_id, each in items.items())
 
     def _resource(self, cgroup_id: int, items: list[bytes]) -> bytes:
-        path = self._cgroup_path(cgroup_id)
-        workload = _Resource.ID.of(cgroup_id) if path is None else _Resource.PATH.of(path)
+        workload = attributes.workload(self._cgroup_path(cgroup_id) or cgroup_id or None)
         scope = b"".join((self._scope_start, *items, self._scope_end))
         return wire.message(1, wire.message(1, workload) + wire.message(2, scope))
 
@@ -177,12 +161,12 @@ class Encoder:
     def ids(self, identity: tuple[int, ...]) -> tuple[bytes, bytes]:
         """Trace id and span id of the operation with this identity."""
         text = b"%b\0%b" % (self._boot_id, repr(identity).encode())
-        digest = hashlib.blake2b(text, digest_size=_TRACE_ID_BYTES + _SPAN_ID_BYTES).digest()
-        return digest[:_TRACE_ID_BYTES], digest[_TRACE_ID_BYTES:]
+        digest = hashlib.blake2b(text, digest_size=TRACE_ID_BYTES + SPAN_ID_BYTES).digest()
+        return digest[:TRACE_ID_BYTES], digest[TRACE_ID_BYTES:]
 
     def _submitter(self, identity: tuple[int, ...]) -> bytes:
         """The link of an asynchronous operation to the call that submitted it."""
-        return _link(Overlap(*self.ids(identity), SUBMITTER))
+        return _link(*self.ids(identity), SUBMITTER)
 
     def _links(self, cgroup_id: int, times_ns: list[int]) -> bytes:
         """Links to what overlaps the operation in its cgroup."""
@@ -190,14 +174,18 @@ class Encoder:
         if path is None or self._overlapping is None:
             return b""
         found = self._overlapping(path, times_ns[0], times_ns[-1])
-        return b"".join(_link(overlap) for overlap in found)
+        links = b"".join(
+            _link(each.trace_id, each.span_id, each.what) for each in found[:_MOST_LINKS]
+        )
+        left_out = len(found) - _MOST_LINKS
+        return links + wire.integer(_Span.LEFT_OUT_LINKS, left_out) if left_out > 0 else links
 
 
-def _link(overlap: Overlap) -> bytes:
+def _link(trace_id: bytes, span_id: bytes, what: str) -> bytes:
     content = (
-        wire.message(_Link.TRACE_ID, overlap.trace_id),
-        wire.message(_Link.SPAN_ID, overlap.span_id),
-        _Link.WHAT[overlap.what],
+        wire.message(_Link.TRACE_ID, trace_id),
+        wire.message(_Link.SPAN_ID, span_id),
+        _Link.WHAT[what],
     )
     return wire.message(_Span.LINK, b"".join(content))
 

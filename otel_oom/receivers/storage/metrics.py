@@ -18,7 +18,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 from otel_oom import semconv
 from otel_oom.pipeline.data import Batch, Signal
 from otel_oom.pipeline.otlp import wire, wire_values
-from otel_oom.receivers.storage import histogram, reports
+from otel_oom.receivers.storage import attributes, encode, histogram, slow
 from otel_oom.receivers.storage.histogram import Histogram
 from otel_oom.receivers.storage.streams import Point, Stream, Value
 from otel_oom.receivers.storage.tiers import Exemplar
@@ -65,8 +65,8 @@ class _Exemplar:
     """Fields of `Exemplar`."""
 
     TIME, VALUE = wire.tag(2, wire.EIGHT_BYTES), wire.tag(3, wire.EIGHT_BYTES)
-    SPAN_ID = wire.tag(4, wire.LENGTH) + wire.varint(reports.SPAN_ID_BYTES)
-    TRACE_ID = wire.tag(5, wire.LENGTH) + wire.varint(reports.TRACE_ID_BYTES)
+    SPAN_ID = wire.tag(4, wire.LENGTH) + wire.varint(encode.SPAN_ID_BYTES)
+    TRACE_ID = wire.tag(5, wire.LENGTH) + wire.varint(encode.TRACE_ID_BYTES)
 
 
 class _Encoded(NamedTuple):
@@ -124,7 +124,9 @@ class Encoder:
         """`ResourceMetrics`, as a field of `MetricsData`."""
         encoded = (_metric(metric, points) for metric, points in metrics.items())
         scope = b"".join((self._scope_start, *encoded, self._scope_end))
-        return wire.message(1, wire.message(1, reports.workload(cgroup)) + wire.message(2, scope))
+        return wire.message(
+            1, wire.message(1, attributes.workload(cgroup)) + wire.message(2, scope)
+        )
 
     def _point(self, point: Point, now: bytes) -> tuple[bytes, bytes, bytes, bytes]:
         """A data point as a field of its metric: what is around its time is kept."""
@@ -153,16 +155,16 @@ def _encode(point: Point) -> _Encoded:
         forms, after = _Histogram.ATTRIBUTES, _counts(point.total)
     else:
         forms, after = _Number.ATTRIBUTES, _Number.AS_INT + wire.eight_bytes(point.total)
-    attributes = b"".join(forms[key].of(value) for key, value in _attributes(point.stream))
+    named = b"".join(forms[key].of(value) for key, value in _attributes(point.stream))
     start = _Point.START + wire.eight_bytes(point.start_ns)
     if isinstance(point.total, Histogram):
-        return _Encoded(point.start_ns, point.total, attributes + start, after)
-    return _Encoded(point.start_ns, point.total, start, after + attributes)
+        return _Encoded(point.start_ns, point.total, named + start, after)
+    return _Encoded(point.start_ns, point.total, start, after + named)
 
 
 def _attributes(stream: Stream) -> Iterator[tuple[str, str | bool]]:
     yield semconv.OPERATION, stream.operation
-    if direction := reports.DIRECTIONS.get(stream.operation):
+    if direction := slow.DIRECTIONS.get(stream.operation):
         yield semconv.DISK_IO_DIRECTION, direction
     if stream.device:
         yield semconv.SYSTEM_DEVICE, stream.device

@@ -29,6 +29,7 @@ from otel_oom.receivers.storage import (
 from otel_oom.receivers.storage.config import Config
 from otel_oom.receivers.storage.histogram import Key
 from otel_oom.receivers.storage.slow import Slow
+from otel_oom.receivers.storage.tiers import Exemplar
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class OperationTier:
         config: Config,
         cgroups: workloads.Workloads,
         disks: devices.Devices,
-        version: str,
+        encoder: encode.Encoder,
     ) -> None:
         """Load and attach; `errors.BpfError` says why not."""
         self._filter, self._disks, self._cgroups = config.filter, disks, cgroups
@@ -56,11 +57,7 @@ class OperationTier:
             total_ns=round(config.thresholds.total * _NS_PER_S),
         )
         self._known = slow.Known(self._device_name, files.Files(root).path)
-        self._encoder = encode.Encoder(
-            boot_id=(root / "proc/sys/kernel/random/boot_id").read_text().strip(),
-            version=version,
-            cgroup_path=cgroups.path,
-        )
+        self._encoder = encoder
         self._has_all_devices = "*" in config.devices
         self._clock = Clock(time.CLOCK_MONOTONIC)
         self._told: collections.Counter[str] = collections.Counter()
@@ -86,12 +83,15 @@ class OperationTier:
         if not raw:
             return None
         found = [one for one in map(self._decoded, raw) if one is not None]
-        told = [one for operation in found if (one := self._slow(operation)) is not None]
+        told = [
+            (operation, one) for operation in found if (one := self._slow(operation)) is not None
+        ]
         self._told["reported"] += len(told)
         if not told:
             return tiers.Drained(())
-        now_ns = time.time_ns()
-        return tiers.Drained(self._encoder.batches(told, self._clock.to_unix_ns(), now_ns))
+        to_unix_ns = self._clock.to_unix_ns()
+        batches = self._encoder.batches([one for _, one in told], to_unix_ns, time.time_ns())
+        return tiers.Drained(batches, [self._exemplar(*pair, to_unix_ns) for pair in told])
 
     def read(self) -> tiers.Reading:
         """Durations of all calls, and the errors."""
@@ -163,6 +163,17 @@ class OperationTier:
             self._told["left out"] += 1
             return None
         return made
+
+    def _exemplar(self, operation: records.Operation, made: Slow, to_unix_ns: int) -> Exemplar:
+        """A slow call is an example of what its histogram has counted."""
+        raw = operation.raw
+        return Exemplar(
+            semconv.METRIC_OPERATION_DURATION,
+            Key(raw.cgroup_id, operation.file.device, raw.call),
+            *self._encoder.ids(made.identity),
+            operation.duration_ns / _NS_PER_S,
+            operation.end_ns + to_unix_ns,
+        )
 
     def _is_asked_for(self, operation: records.Operation, made: Slow) -> bool:
         """What is not known of an operation, as the device of a call without a file, fits none."""

@@ -24,6 +24,9 @@ TASK, INODE, CGROUP = "task", "inode", "cgroup"
 ASYNCHRONOUS = "asynchronous"
 """The flag of an operation that a call submitted without waiting for it."""
 
+DIRECTIONS = {"read": "read", "write": "write", "write_zeroes": "write", "zone_append": "write"}
+"""`disk.io.direction` of the operations that move data; a discard moves none."""
+
 _FILESYSTEMS = {
     0xEF53: "ext4",
     0x58465342: "xfs",
@@ -54,12 +57,15 @@ _RESTARTS[516] = "ERESTART_RESTARTBLOCK"
 """A signal came first: the kernel's own codes, which become EINTR or a new try."""
 
 _CALLS = {call.value: call.name.lower() for call in StorageCall}
-_MOVES_BYTES = {StorageCall.READ.value: "read", StorageCall.WRITE.value: "write"}
+_MOVES_BYTES = (StorageCall.READ.value, StorageCall.WRITE.value)
 _MERGED = StorageRequestFlag.MERGED.value
 
 
 class Subject(NamedTuple):
-    """What an operation is about, as far as it comes again and again from one to the next."""
+    """What an operation is about, as far as it comes again and again from one to the next.
+
+    `is_merged` is None where it is not asked.
+    """
 
     operation: str
     direction: str = ""
@@ -71,13 +77,14 @@ class Subject(NamedTuple):
     attribution: str = TASK
     error: str = ""
     flags: tuple[str, ...] = ()
-    is_merged: bool = False
+    is_merged: bool | None = None
     missing: tuple[tuple[str, str], ...] = ()
 
 
 class Slow(NamedTuple):
-    """One slow operation. `identity` makes its ids; `line` has its times.
+    """One slow operation. `identity` makes its ids; `line` has its times, on one clock.
 
+    `pid` is 0 where the process is not known; `bytes` and `sector` are None where it has none.
     `submitter` is the identity of the call that submitted an asynchronous one.
     """
 
@@ -87,7 +94,7 @@ class Slow(NamedTuple):
     line: Timeline
     verdict: Verdict
     pid: int = 0
-    bytes: int = 0
+    bytes: int | None = None
     requests: int = 0
     reclaim_ns: int = 0
     sector: int | None = None
@@ -104,7 +111,7 @@ class Known(NamedTuple):
 def of_call(operation: Operation, line: Timeline, verdict: Verdict, known: Known) -> Slow:
     """A system call."""
     raw, requests = operation.raw, line.requests
-    moved = raw.result if raw.call in _MOVES_BYTES and raw.result > 0 else 0
+    moved = raw.result if raw.call in _MOVES_BYTES and raw.result > 0 else None
     return Slow(
         operation.identity,
         raw.cgroup_id,
@@ -129,7 +136,7 @@ def _call_subject(operation: Operation, line: Timeline, known: Known) -> Subject
     device = known.device(line.requests[0].device if line.requests else file.device)
     return Subject(
         operation=_CALLS[raw.call],
-        direction=_MOVES_BYTES.get(raw.call, ""),
+        direction=DIRECTIONS.get(_CALLS[raw.call], ""),
         executable=name(raw.comm),
         device=device or "",
         inode=file.inode,
@@ -137,7 +144,7 @@ def _call_subject(operation: Operation, line: Timeline, known: Known) -> Subject
         filesystem=_FILESYSTEMS.get(file.magic, f"{file.magic:#x}") if file.magic else "",
         error=error_name(raw.result) if raw.result < 0 else "",
         flags=(ASYNCHRONOUS,) if operation.submitter else (),
-        is_merged=any(request.flags & _MERGED for request in line.requests),
+        is_merged=any(request.flags & _MERGED for request in line.requests) or None,
         missing=missing,
     )
 

@@ -12,7 +12,8 @@ STAGE, TOTAL = "stage", "total"
 class Verdict(NamedTuple):
     """The longest gap: its layer, the stages at its ends, its share of the whole (0 to 1).
 
-    `threshold` is the one that was exceeded: `total`, else `stage`.
+    `threshold` is the one that was exceeded: `total`, else `stage`. Where it is not known in
+    which layer the longest gap is, `layer` is empty, and only `threshold` counts.
     """
 
     layer: str
@@ -37,20 +38,29 @@ class Judge:
 
     def judge(self, line: Timeline) -> Verdict | None:
         """The verdict; None, counted as `below`, if neither threshold is reached."""
-        gaps_ns = line.gaps_ns()
-        total_ns = line.times_ns[-1] - line.times_ns[0]
-        place = longest(line, gaps_ns)
-        gap_ns = gaps_ns[place]
-        if total_ns >= self._total_ns:
-            threshold = TOTAL
-        elif gap_ns >= self._stage_ns:
-            threshold = STAGE
-        else:
-            self.below += 1
-            return None
-        before, after = line.kinds[place : place + 2]
-        share = gap_ns / total_ns if total_ns else 1.0
-        return Verdict(after.layer, before.name, after.name, gap_ns, share, threshold)
+        if line.times_ns[-1] - line.times_ns[0] >= self._total_ns:
+            return of(line, TOTAL)
+        found = of(line, STAGE)
+        if found.gap_ns >= self._stage_ns:
+            return found
+        self.below += 1
+        return None
+
+
+def of(line: Timeline, threshold: str) -> Verdict:
+    """The verdict on an operation that is slow by this threshold."""
+    gaps_ns = line.gaps_ns()
+    total_ns = line.times_ns[-1] - line.times_ns[0]
+    place = longest(line, gaps_ns)
+    gap_ns = gaps_ns[place]
+    before, after = line.kinds[place : place + 2]
+    share = gap_ns / total_ns if total_ns else 1.0
+    return Verdict(after.layer, before.name, after.name, gap_ns, share, threshold)
+
+
+def unknown(threshold: str) -> Verdict:
+    """Of an operation of which too little is known for a verdict."""
+    return Verdict("", "", "", 0, 0.0, threshold)
 
 
 def longest(line: Timeline, gaps_ns: list[int]) -> int:

@@ -30,9 +30,11 @@ _PLACES = {
 def body(slow: Slow) -> str:
     """What was slow, for whom, the longest gap, and how long it was in which layers."""
     verdict, line = slow.verdict, slow.line
-    total_ns = line.times_ns[-1] - line.times_ns[0]
+    took = f"{_who(slow.subject, slow.pid)} took {duration(line.times_ns[-1] - line.times_ns[0])}"
+    if not verdict.layer:
+        return f"{took}; in which layer is not known"
     return (
-        f"{_who(slow.subject, slow.pid)} took {duration(total_ns)}; longest "
+        f"{took}; longest "
         f"{duration(verdict.gap_ns)} ({verdict.share:.0%}) {_PLACES[verdict.layer]}, "
         f"{verdict.start} to {verdict.end}; in all {_layers(line)}{_left_out(line)}"
     )
@@ -82,7 +84,7 @@ def _picker(places: Sequence[int]) -> Callable[[list[int]], Sequence[int]]:
 @functools.lru_cache(1024)
 def _who(subject: Subject, pid: int) -> str:
     parts = [ASYNCHRONOUS] if ASYNCHRONOUS in subject.flags else []
-    parts.append(subject.operation)
+    parts += [subject.operation] if pid else [subject.operation, "request"]
     if subject.path:
         parts.append(f"of {text.safe(subject.path)}")
     elif subject.inode:

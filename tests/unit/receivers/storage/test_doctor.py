@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 
 import pytest
 from doubles.storage_tier import Host
 
+from otel_oom import errors
+from otel_oom.bpf import tracepoints
 from otel_oom.pipeline.component import Check
-from otel_oom.receivers.storage import doctor
+from otel_oom.receivers.storage import doctor, operations
 from otel_oom.receivers.storage.config import Config
 
 
@@ -84,4 +87,35 @@ def test_this_machine_sees_its_disks_and_says_how() -> None:
     found = {check.name: check for check in doctor.checks(Config())}
     assert found["block tier"].ok, found["block tier"]
     assert "block_rq_complete" in found["block tier"].detail
+    assert found["operation tier"].ok, found["operation tier"]
+    assert re.search(r"on_sys_enter \([1-9]\d*\), ", found["operation tier"].detail)
     assert found["block devices"].ok
+
+
+@pytest.mark.root
+def test_tracepoints_that_a_kernel_lacks_are_told_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a kernel whose filesystem xfs is a module that is not loaded."""
+    arguments = tracepoints.Tracepoints.arguments
+
+    def without_xfs(self: tracepoints.Tracepoints, hook: str) -> int:
+        return tracepoints.ABSENT if hook.startswith("xfs") else arguments(self, hook)
+
+    monkeypatch.setattr(tracepoints.Tracepoints, "arguments", without_xfs)
+    found = {check.name: check for check in doctor.checks(Config())}
+    assert found["operation tier"].ok
+    assert "xfs" not in found["operation tier"].detail
+    left_out = found["operations by xfs_file_fsync"]
+    assert (left_out.ok, "its module is not loaded" in left_out.detail) == (True, True)
+
+
+def test_a_tier_that_cannot_be_attached_says_why(
+    root: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise errors.ProbeUnsupported("there is no such tracepoint\nand a long log")
+
+    monkeypatch.setattr(operations, "Operations", refuse)
+    found = checks(root)["operation tier"]
+    assert (found.ok, found.detail) == (False, "there is no such tracepoint")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import pathlib
+from collections.abc import Sequence
 
 import pytest
 from doubles.storage_tier import Host
@@ -14,8 +16,9 @@ from otel_oom import semconv
 from otel_oom.bpf.storage_events import StorageOperation, StorageRequest
 from otel_oom.bpf.storage_events import StorageRequestFlag as Flag
 from otel_oom.pipeline import otlp
-from otel_oom.receivers.storage import devices, reports, requests, workloads
+from otel_oom.receivers.storage import devices, encode, requests, workloads
 from otel_oom.receivers.storage.config import Config, Filter, Thresholds
+from otel_oom.receivers.storage.slow import Slow
 
 VDA, ROOT_FS = 254 << 20, 254 << 20 | 1
 MS = 1_000_000
@@ -27,13 +30,12 @@ class Rig:
     def __init__(self, root: pathlib.Path, **options: object) -> None:
         self.host = Host(root)
         self.host.disk("vda", VDA)
-        (root / "proc/sys/kernel/random").mkdir(parents=True)
-        (root / "proc/sys/kernel/random/boot_id").write_text("boot\n")
         line = "29 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
         (root / "proc/self/mountinfo").write_text(f"{line}garbage\n1 2 x:y / / rw - tmpfs t rw\n")
         config = Config(**options)  # type: ignore[arg-type]
         cgroups, disks = workloads.Workloads(root), devices.Devices(root, config.devices)
         self.reporter = requests.Reporter(root, config, cgroups, disks)
+        self.encoder = encode.Encoder(boot_id="boot", version="1", cgroup_path=cgroups.path)
         self.cgroup = self.host.cgroup("/pod/a")
 
     def request(self, **changes: object) -> StorageRequest:
@@ -54,14 +56,20 @@ class Rig:
         )
         return usual._replace(**changes)
 
-    def report(self, **changes: object) -> reports.Report | None:
-        return self.reporter.report(self.request(**changes), BOOT_TO_UNIX_NS)
+    def report(self, **changes: object) -> Slow | None:
+        return self.reporter.report(self.request(**changes))
+
+    def spans(self, found: Sequence[Slow | None]) -> TracesData:
+        asked_for = [one for one in found if one is not None]
+        _, spans = self.encoder.batches(asked_for, BOOT_TO_UNIX_NS, NOW_NS)
+        assert isinstance(spans.data, TracesData)
+        return spans.data
 
     def told(self, **changes: object) -> tuple[Span, LogRecord]:
         """Span and log record; their bytes are protobuf's own."""
         report = self.report(**changes)
         assert report is not None
-        logs, spans = reports.Encoder("1").batches([report], NOW_NS)
+        logs, spans = self.encoder.batches([report], BOOT_TO_UNIX_NS, NOW_NS)
         for batch in (spans, logs):
             raw = batch.encoded()
             assert batch.data.SerializeToString() == raw
@@ -133,7 +141,8 @@ def test_the_log_has_the_same_and_all_stages(rig: Rig) -> None:
     assert (log.trace_id, log.span_id) == (span.trace_id, span.span_id)
     assert (log.time_unix_nano, log.observed_time_unix_nano) == (span.end_time_unix_nano, NOW_NS)
     assert otlp.python_value(log.body) == (
-        "storage: read of 128.0 KiB on vda took 25.0 ms, 96% of it at the device"
+        "read request of inode 12 on vda took 25.0 ms; longest 24.0 ms (96%) in the device, "
+        "block.issued to block.completed; in all device 24.0 ms, block_queue 1.0 ms"
     )
     assert attributes.pop("storage.stages") == [
         {"name": "block.started", "layer": "block_queue", "offset": 0.0},
@@ -161,7 +170,9 @@ def test_the_queue_may_be_the_longest(rig: Rig) -> None:
         "block.started",
         0.02,
     )
-    assert "80% of it in the queue before it" in str(otlp.python_value(log.body))
+    assert "(80%) in the block queue, block.started to block.issued" in str(
+        otlp.python_value(log.body)
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,10 +182,10 @@ def test_the_queue_may_be_the_longest(rig: Rig) -> None:
 def test_the_whole_wins_over_a_stage(rig: Rig, changes: dict[str, int], threshold: str) -> None:
     report = rig.report(**changes)
     assert report is not None
-    assert report.threshold == threshold
+    assert report.verdict.threshold == threshold
     late = rig.report(start_boot_ns=105 * MS + 1, issue_boot_ns=106 * MS)
     assert late is not None
-    assert late.threshold == "stage"
+    assert late.verdict.threshold == "stage"
 
 
 def test_without_the_time_of_issue_there_is_no_verdict(rig: Rig) -> None:
@@ -234,8 +245,10 @@ def test_write_back_on_cgroup_v2_is_the_owner_of_the_file(rig: Rig) -> None:
 def test_an_error_is_on_the_span(rig: Rig) -> None:
     span, log = rig.told(status=10)
     assert span.status.code == Status.StatusCode.STATUS_CODE_ERROR
-    assert otlp.attributes(log.attributes)["error.type"] == span.status.message == "EIO"
-    assert rig.told(status=-errno.ENOSPC)[0].status.message == "ENOSPC"
+    assert otlp.attributes(log.attributes)["error.type"] == "EIO"
+    assert span.status.message == os.strerror(errno.EIO)
+    assert "failed with EIO" in str(otlp.python_value(log.body))
+    assert rig.told(status=-errno.ENOSPC)[0].status.message == os.strerror(errno.ENOSPC)
 
 
 def test_a_flush_has_neither_direction_nor_sector_nor_size(rig: Rig) -> None:
@@ -243,7 +256,7 @@ def test_a_flush_has_neither_direction_nor_sector_nor_size(rig: Rig) -> None:
     span, log = rig.told(**flush, inode=0, cgroup_id=0)
     assert span.name == "storage.flush"
     assert not {"disk.io.direction", "storage.sector"} & otlp.attributes(span.attributes).keys()
-    assert str(otlp.python_value(log.body)).startswith("storage: flush on vda took 25.0 ms")
+    assert str(otlp.python_value(log.body)).startswith("flush request on vda took 25.0 ms")
 
 
 @pytest.mark.parametrize(
@@ -255,8 +268,7 @@ def test_the_workload_is_the_resource(
 ) -> None:
     report = rig.report(cgroup_id=cgroup or 0)
     assert report is not None
-    data = reports.Encoder("1").batches([report], NOW_NS)[1].data
-    assert isinstance(data, TracesData)
+    data = rig.spans([report])
     assert otlp.attributes(data.resource_spans[0].resource.attributes) == resource
 
 
@@ -265,7 +277,7 @@ def test_the_same_request_has_the_same_ids_and_another_has_others(rig: Rig) -> N
     others = [rig.report(sector=1), rig.report(complete_boot_ns=1 << 40), rig.report(device=9)]
     assert first is not None
     assert first == again
-    ids = {(one.trace_id, one.span_id) for one in (first, *others) if one}
+    ids = {rig.encoder.ids(one.identity) for one in (first, *others) if one}
     assert len(ids) == 4
 
 
@@ -290,8 +302,7 @@ def test_options_leave_out(
 
 def test_reports_of_several_cgroups_are_apart(rig: Rig) -> None:
     found = [rig.report(), rig.report(cgroup_id=1), rig.report(sector=5)]
-    data = reports.Encoder("1").batches([one for one in found if one], NOW_NS)[1].data
-    assert isinstance(data, TracesData)
+    data = rig.spans(found)
     assert [len(r.scope_spans[0].spans) for r in data.resource_spans] == [2, 1]
 
 

@@ -8,12 +8,13 @@ from doubles import storage_told as told
 
 from otel_oom import semconv
 from otel_oom.bpf.storage_operations_events import StorageCall
-from otel_oom.receivers.storage import encode, verdict
+from otel_oom.pipeline.incidents import Incident
+from otel_oom.receivers.storage import verdict
 from otel_oom.receivers.storage.slow import of_call
 
 VARIANTS = told.variants()
 TYPES = {"string": str, "int": int, "double": float, "boolean": bool, "string[]": list}
-KILL = encode.Overlap(b"t" * 16, b"s" * 8, "oom.kill")
+KILL = Incident("/system.slice", 0, 1, b"t" * 16, b"s" * 8, "oom.kill")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -84,7 +85,7 @@ def test_operations_of_a_cgroup_share_a_resource() -> None:
 def test_an_overlap_with_a_kill_is_a_link() -> None:
     asked = []
 
-    def overlapping(path: str, start_ns: int, end_ns: int) -> list[encode.Overlap]:
+    def overlapping(path: str, start_ns: int, end_ns: int) -> list[Incident]:
         asked.append((path, end_ns - start_ns))
         return [KILL]
 
@@ -94,6 +95,15 @@ def test_an_overlap_with_a_kill_is_a_link() -> None:
     assert one["span.links"] == [
         ["74" * 16, "73" * 8, {"storage.overlap": "oom.kill"}],
     ]
+
+
+def test_of_more_links_than_a_span_has_the_number_is_told() -> None:
+    _, spans = told.encoder(lambda *_: [KILL] * 40).batches(
+        told.slows([VARIANTS["read"]]), told.TO_UNIX_NS, told.NOW_NS
+    )
+    (span,) = spans.data.resource_spans[0].scope_spans[0].spans  # type: ignore[union-attr]
+
+    assert (len(span.links), span.dropped_links_count) == (16, 24)
 
 
 def test_a_cgroup_that_nobody_knows_overlaps_nothing() -> None:
