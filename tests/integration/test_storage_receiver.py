@@ -296,7 +296,7 @@ async def test_without_any_tier_it_does_not_start_and_says_why(
 ) -> None:
     run = Run(Config(root_path=str(tmp_path)), tuple(Signal))
     with pytest.raises(
-        errors.ComponentError, match="storage operations cannot be seen: .*root_path"
+        errors.ComponentError, match=r"storage operations cannot be seen: .*root_path"
     ):
         await run.receiver.start()
     await run.receiver.shutdown()

@@ -182,8 +182,7 @@ class Encoder:
         batch = LogsData()
         for each in missed:
             scope = self._scope_logs(batch.resource_logs.add())
-            uid = self.ids.uid(each.cgroup or "", each.reason, now_ns)
-            scope.log_records.append(log_record(each, uid, now_ns))
+            scope.log_records.append(log_record(each, self.ids.missed(each, now_ns), now_ns))
         return data.Batch.of(batch)
 
     def kills_metric(self, kills: dict[str, int], start_ns: int, now_ns: int) -> data.Batch:

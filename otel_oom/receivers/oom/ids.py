@@ -11,6 +11,7 @@ import hashlib
 
 from otel_oom.receivers.oom import records
 from otel_oom.receivers.oom.kills import Kill
+from otel_oom.receivers.oom.missed import Missed
 
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
 _UID_BYTES = 16
@@ -28,14 +29,17 @@ class Ids:
         """Trace id of the episode, span id of the kill; the trace id in hexadecimal too."""
         return self._kept(kill.episode.first_boot_ns, kill.mark.identity)
 
-    def uid(self, *parts: object) -> str:
-        """An id, in hexadecimal, of what has no process: the same for the same parts."""
-        return self._digest(_UID_BYTES, *parts).hex()
+    def missed(self, missed: Missed, now_ns: int) -> str:
+        """An id, in hexadecimal, for the record of kills that have no mark."""
+        text = f"{self._boot_id}\0{missed.cgroup or ''}\0{missed.reason}\0{now_ns}"
+        return _digest(_UID_BYTES, text).hex()
 
     def _make(self, first_boot_ns: int, identity: records.Identity) -> tuple[bytes, bytes, str]:
-        trace_id = self._digest(TRACE_ID_BYTES, first_boot_ns)
-        return trace_id, self._digest(SPAN_ID_BYTES, *identity), trace_id.hex()
+        tgid, start_boot_ns = identity
+        trace_id = _digest(TRACE_ID_BYTES, f"{self._boot_id}\0{first_boot_ns}")
+        span_id = _digest(SPAN_ID_BYTES, f"{self._boot_id}\0{tgid}\0{start_boot_ns}")
+        return trace_id, span_id, trace_id.hex()
 
-    def _digest(self, size: int, *parts: object) -> bytes:
-        text = "\0".join((self._boot_id, *map(str, parts)))
-        return hashlib.blake2b(text.encode(), digest_size=size).digest()
+
+def _digest(size: int, text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=size).digest()
