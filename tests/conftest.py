@@ -7,6 +7,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -22,6 +23,11 @@ _NEEDS = {
     "image": skips.image,
     "kernels": skips.kernels,
 }
+
+
+# A property holds or it does not; how long an example takes is the machine's other work.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
