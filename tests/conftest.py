@@ -31,6 +31,11 @@ _NEEDS = {
 }
 
 
+# A property holds or it does not; how long an example takes is the machine's other work.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--installed",
