@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from otel_oom import errors
 from otel_oom.bpf import events, layout, probe, ring
+from otel_oom.pipeline.clock import Clock
 from otel_oom.pipeline.data import Batch
 from otel_oom.pipeline.incidents import Incidents
 from otel_oom.receivers.oom import (
@@ -41,7 +42,6 @@ _TURN_RECORDS = 256
 _SLICE_RECORDS = 16
 """... and before the ring is emptied again: some five kills."""
 
-_CLOCK_STEP_NS = 1_000_000
 _EVENTS = (
     events.OomMarkLayout,
     events.OomDeliveredLayout,
@@ -159,11 +159,11 @@ class Capture:
 
     def logs(self, reports: Sequence[kills.Kill]) -> Batch:
         """The records of kills."""
-        return self._encoder.logs(reports, self._clock.boot_to_unix_ns(), time.time_ns())
+        return self._encoder.logs(reports, self._clock.to_unix_ns(), time.time_ns())
 
     def spans(self, ended: Sequence[kills.Kill]) -> Batch:
         """The spans of kills."""
-        return self._encoder.spans(ended, self._clock.boot_to_unix_ns())
+        return self._encoder.spans(ended, self._clock.to_unix_ns())
 
     def metric(self) -> Batch:
         """The metric `oom.kills`."""
@@ -253,7 +253,7 @@ class Capture:
     def _note(self, kill: kills.Kill) -> None:
         """Let others link to the kill's span while it goes on, not only when it is sent."""
         found = incident.of(
-            kill, self._encoder.ids, self._clock.boot_to_unix_ns(), self._config.settle_exit
+            kill, self._encoder.ids, self._clock.to_unix_ns(), self._config.settle_exit
         )
         if found is not None:
             self._incidents.note(found)
@@ -283,32 +283,3 @@ def _may_be_mark(raw: bytes) -> bool:
         return True
     kind = events.OomHeader._make(header.unpack_from(raw)).kind
     return kind not in (events.OomKind.DELIVERED, events.OomKind.EXITED)
-
-
-class Clock:
-    """Unix time of a boot time, the same in all that is told of one kill.
-
-    Two readings of a pair of clocks differ by the time between them, so the offset moves only
-    when the wall clock was set, or has drifted, by more than a millisecond.
-    """
-
-    def __init__(self) -> None:
-        self._offset_ns = _boot_to_unix_ns()
-
-    def boot_to_unix_ns(self) -> int:
-        """What to add to CLOCK_BOOTTIME for Unix time."""
-        now_ns = _boot_to_unix_ns()
-        if abs(now_ns - self._offset_ns) > _CLOCK_STEP_NS:
-            self._offset_ns = now_ns
-        return self._offset_ns
-
-
-def _boot_to_unix_ns() -> int:
-    """The offset now, from the one of three readings in which least time went by."""
-    readings = []
-    for _ in range(3):
-        before_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        unix_ns = time.time_ns()
-        after_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        readings.append((after_ns - before_ns, unix_ns - (before_ns + after_ns) // 2))
-    return min(readings)[1]
