@@ -32,23 +32,14 @@ struct {
 	__type(value, struct storage_series);
 } storage_series SEC(".maps");
 
-/* A CPU each. */
+/* User space reads the counters, and takes out of the caches what it frees. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct storage_counters);
-} storage_counters SEC(".maps");
-
-/* CPU * STORAGE_CACHED + a hash of the key; user space takes out slots that it frees. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct storage_cached);
-} storage_cache SEC(".maps");
+	__type(value, struct storage_cpu);
+} storage_cpus SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -123,7 +114,8 @@ static __always_inline __u32 take_slot(const struct storage_key *key,
 }
 
 /* The key's own slot, or the operation's overflow slot. */
-static __noinline __u32 look_up(const struct storage_key *key, struct storage_counters *counters)
+static __always_inline __u32 look_up(const struct storage_key *key,
+				     struct storage_counters *counters)
 {
 	__u32 *known;
 
@@ -135,22 +127,17 @@ static __noinline __u32 look_up(const struct storage_key *key, struct storage_co
 	return known ? *known : take_slot(key, counters);
 }
 
-static __always_inline __u32 slot_of(const struct request *rq, __u32 operation, __u32 cpu,
-				     struct storage_counters *counters)
+/* As `look_up`, for a key that the CPU's cache does not have; from then on it has. */
+static __noinline __u32 find_slot(const struct request *rq, __u32 operation,
+				  struct storage_cached *cached, struct storage_counters *counters)
 {
-	struct storage_key key = { .device = request_device(rq), .operation = operation };
-	__u64 owner = bio_owner(rq->bio);
-	__u32 at = (__u32)owner * 8 + key.device * 4 + operation;
-	__u32 index = cpu * STORAGE_CACHED + at % STORAGE_CACHED, slot;
-	struct storage_cached *cached = bpf_map_lookup_elem(&storage_cache, &index);
+	struct storage_key key = {
+		.cgroup_id = bio_cgroup(rq->bio),
+		.device = request_device(rq),
+		.operation = operation,
+	};
+	__u32 slot = look_up(&key, counters);
 
-	if (!cached)
-		return operation;
-	if (cached->owner == owner && cached->device == key.device &&
-	    cached->operation == operation)
-		return cached->slot;
-	key.cgroup_id = bio_cgroup(rq->bio);
-	slot = look_up(&key, counters);
 	if (slot < STORAGE_OPERATIONS) {
 		counters->overflowed++;
 		return slot;
@@ -158,8 +145,21 @@ static __always_inline __u32 slot_of(const struct request *rq, __u32 operation, 
 	cached->slot = slot;
 	cached->device = key.device;
 	cached->operation = operation;
-	cached->owner = owner;
+	cached->owner = bio_owner(rq->bio);
 	return slot;
+}
+
+static __always_inline __u32 slot_of(const struct request *rq, __u32 operation,
+				     struct storage_cpu *own)
+{
+	__u64 owner = bio_owner(rq->bio);
+	__u32 device = request_device(rq);
+	__u32 at = (__u32)owner * 8 + device * 4 + operation;
+	struct storage_cached *cached = &own->cached[at % STORAGE_CACHED];
+
+	if (cached->owner == owner && cached->device == device && cached->operation == operation)
+		return cached->slot;
+	return find_slot(rq, operation, cached, &own->counters);
 }
 
 static __always_inline void observe(__u64 *sum_ns, __u32 *zeros, __u32 *buckets, __u64 ns,
@@ -374,8 +374,11 @@ static __always_inline void measure(const struct request *rq, __u32 operation,
 	if (rq->bio != rq->biotail)
 		series->merged++;
 	/* Neither part is longer than the whole; where there is no start, 0 lets it pass. */
-	if (times.now_ns - times.start_ns >= settings.least_ns && is_slow(&times))
-		emit(rq, operation, &times, status, counters);
+	if (times.now_ns - times.start_ns >= settings.least_ns && is_slow(&times)) {
+		struct times copy = times; /* so that `times` itself need not be in memory */
+
+		emit(rq, operation, &copy, status, counters);
+	}
 }
 
 static __always_inline bool is_left_out(const struct request *rq, __u32 op,
@@ -393,15 +396,16 @@ static __always_inline bool is_left_out(const struct request *rq, __u32 op,
 }
 
 static __always_inline void count(const struct request *rq, int status, unsigned int nr_bytes,
-				  __u32 cpu, struct storage_counters *counters)
+				  __u32 cpu, struct storage_cpu *own)
 {
+	struct storage_counters *counters = &own->counters;
 	__u32 op = rq->cmd_flags & REQ_OP_MASK, operation, index;
 	struct storage_series *series;
 
 	if (is_left_out(rq, op, counters))
 		return;
 	operation = operation_of(op);
-	index = cpu * settings.slots + slot_of(rq, operation, cpu, counters);
+	index = cpu * settings.slots + slot_of(rq, operation, own);
 	series = bpf_map_lookup_elem(&storage_series, &index);
 	if (!series)
 		return;
@@ -425,17 +429,17 @@ SEC("tp_btf/block_rq_complete")
 int BPF_PROG(on_rq_complete, struct request *rq, int status, unsigned int nr_bytes)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
-	struct storage_counters *counters = bpf_map_lookup_elem(&storage_counters, &cpu);
+	struct storage_cpu *own = bpf_map_lookup_elem(&storage_cpus, &cpu);
 
-	if (!counters)
+	if (!own)
 		return 0;
-	if (counters->running) {
-		__sync_fetch_and_add(&counters->nested, 1);
+	if (own->counters.running) {
+		__sync_fetch_and_add(&own->counters.nested, 1);
 		return 0;
 	}
-	counters->running = 1;
-	count(rq, status, nr_bytes, cpu, counters);
-	counters->running = 0;
+	own->counters.running = 1;
+	count(rq, status, nr_bytes, cpu, own);
+	own->counters.running = 0;
 	return 0;
 }
 
@@ -445,16 +449,16 @@ int BPF_PROG(on_rq_issue, struct request *rq)
 {
 	__u64 id = (__u64)rq, now_ns;
 	__u32 cpu = bpf_get_smp_processor_id();
-	struct storage_counters *counters;
+	struct storage_cpu *own;
 
 	if (keeps_issue(rq))
 		return 0;
 	now_ns = bpf_ktime_get_ns();
 	if (!bpf_map_update_elem(&issues, &id, &now_ns, BPF_ANY))
 		return 0;
-	counters = bpf_map_lookup_elem(&storage_counters, &cpu);
-	if (counters)
-		__sync_fetch_and_add(&counters->lost_issues, 1);
+	own = bpf_map_lookup_elem(&storage_cpus, &cpu);
+	if (own)
+		__sync_fetch_and_add(&own->counters.lost_issues, 1);
 	return 0;
 }
 

@@ -119,6 +119,12 @@ struct storage_counters {
 	__u64 reserved[5];
 };
 
+/* What each CPU has of its own. */
+struct storage_cpu {
+	struct storage_counters counters;
+	struct storage_cached cached[STORAGE_CACHED]; /* by a hash of the key */
+};
+
 /* What user space tells the programs; `slots` are a CPU's, the overflow's included. */
 struct storage_settings {
 	__u64 stage_ns;
@@ -137,6 +143,7 @@ _Static_assert(sizeof(struct storage_cached) == 32, "regenerate storage_events.p
 _Static_assert(sizeof(struct storage_error_key) == 24, "regenerate storage_events.py");
 _Static_assert(sizeof(struct storage_request) == 72, "regenerate storage_events.py");
 _Static_assert(sizeof(struct storage_counters) == 192, "regenerate storage_events.py");
+_Static_assert(sizeof(struct storage_cpu) == 4288, "regenerate storage_events.py");
 _Static_assert(sizeof(struct storage_settings) == 48, "regenerate storage_events.py");
 
 #endif

@@ -58,6 +58,7 @@ VIEWS = (
             "storage_error_key",
             "storage_request",
             "storage_counters",
+            "storage_cpu",
             "storage_settings",
         ),
         {

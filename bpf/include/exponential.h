@@ -32,10 +32,12 @@ static const __u64 exponential_boundaries[16] = {
  */
 #define EXPONENTIAL_BELOW 0x8877665554332210ULL
 
+/* The empty asm keeps it one branch: BPF has no conditional move, and each value got its own. */
 #define EXPONENTIAL_STEP(value, at, bits)                                                          \
 	if ((value) >> (bits)) {                                                                   \
 		(value) >>= (bits);                                                                \
 		(at) += (bits);                                                                    \
+		asm volatile("" : "+r"(value), "+r"(at));                                          \
 	}
 
 /* Highest bit of each number from 0 to 15, two bits each from the lowest up. */

@@ -12,9 +12,6 @@ COMPLETE, ISSUE = "on_rq_complete", "on_rq_issue"
 OVERFLOW_SLOTS = len(storage_events.StorageOperation)
 """The first slots of each CPU: one an operation, for what finds none of its own."""
 
-CACHED_KEYS = 128
-"""Of each CPU, as bpf/storage.h has it."""
-
 _COMPLETE_ARGUMENTS = 3  # request, status, bytes
 _ISSUE_ARGUMENTS = 1  # request; before v5.11 and its backports the queue came first
 
@@ -107,8 +104,7 @@ def request_bits() -> dict[str, int]:
 def _size(loaded: loader.Object, sizes: Sizes) -> None:
     loaded.set_max_entries("storage_requests", sizes.ring_bytes)
     loaded.set_max_entries("storage_series", sizes.cpus * sizes.slots)
-    loaded.set_max_entries("storage_counters", sizes.cpus)
-    loaded.set_max_entries("storage_cache", sizes.cpus * CACHED_KEYS)
+    loaded.set_max_entries("storage_cpus", sizes.cpus)
     loaded.set_max_entries("storage_slots", sizes.max_series)
     loaded.set_max_entries("free_slots", sizes.max_series)
 

@@ -235,6 +235,44 @@ class StorageCountersLayout:
     }
 
 
+class StorageCpu(NamedTuple):
+    """struct storage_cpu."""
+
+    taken: int
+    errors: int
+    overflowed: int
+    no_device: int
+    passthrough: int
+    sequence_ends: int
+    partial: int
+    no_start: int
+    after_flush: int
+    no_issue: int
+    never_issued: int
+    backwards: int
+    too_long: int
+    slow: int
+    lost_slow: int
+    lost_errors: int
+    lost_issues: int
+    nested: int
+    running: int
+    reserved: bytes
+    cached: bytes
+
+
+class StorageCpuLayout:
+    """Where struct storage_cpu has its fields, in bytes: (offset, size)."""
+
+    STRUCT: ClassVar[str] = "storage_cpu"
+    SIZE_BYTES: ClassVar[int] = 4288
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQQQQQQQQQQQQ40s4096s")
+    OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
+        "counters": (0, 192),
+        "cached": (192, 4096),
+    }
+
+
 class StorageSettings(NamedTuple):
     """struct storage_settings."""
 

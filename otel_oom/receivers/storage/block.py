@@ -16,7 +16,7 @@ from otel_oom import errors
 from otel_oom.bpf import block_probe, layout, probe, ring
 from otel_oom.bpf import storage_events as events
 from otel_oom.receivers.storage.histogram import Key, Series
-from otel_oom.receivers.storage.slots import Cache, Slots
+from otel_oom.receivers.storage.slots import Cpus, Slots
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ _EVENTS = (
     events.StorageErrorKeyLayout,
     events.StorageRequestLayout,
     events.StorageCountersLayout,
+    events.StorageCpuLayout,
     events.StorageSettingsLayout,
 )
 _STATUS_ERRNO = {
@@ -78,14 +79,12 @@ class Block:
             self._object.close()
             raise
         self._ring = ring.open_ring(self._object.map_fd("storage_requests"), ring_bytes)
-        counters_bytes = cpus * events.StorageCountersLayout.SIZE_BYTES
-        self._counters = self._object.map_pages("storage_counters", counters_bytes)
+        cpus_bytes = cpus * events.StorageCpuLayout.SIZE_BYTES
+        self._cpus = Cpus(self._object.map_pages("storage_cpus", cpus_bytes), cpus)
         series_bytes = cpus * sizes.slots * events.StorageSeriesLayout.SIZE_BYTES
         self._slots = Slots(
             self._object.map_pages("storage_series", series_bytes), cpus, sizes.slots
         )
-        cache_bytes = cpus * block_probe.CACHED_KEYS * events.StorageCachedLayout.SIZE_BYTES
-        self._cache = Cache(self._object.map_pages("storage_cache", cache_bytes), cache_bytes)
         self._keys = {int(slot): Key(0, 0, slot) for slot in events.StorageOperation}
         self._errors_seen = self._bad_records = self._unread = 0
         self._errors: dict[ErrorKey, int] = {}
@@ -121,7 +120,7 @@ class Block:
                 slot = slots[key]
                 del self._keys[slot]
                 self._retired[slot] = self._slots.told(slot)
-        self._cache.remove(self._retired)
+        self._cpus.uncache(self._retired)
 
     def errors(self) -> dict[ErrorKey, int]:
         """Failed completions so far."""
@@ -149,10 +148,7 @@ class Block:
 
     def counters(self) -> events.StorageCounters:
         """The kernel side's own counts, of all CPUs."""
-        form = events.StorageCountersLayout.FORMAT
-        rows = form.iter_unpack(self._counters[: self._sizes.cpus * form.size])
-        *numbers, reserved = zip(*rows, strict=True)
-        return events.StorageCounters._make([*map(sum, numbers), reserved[0]])
+        return self._cpus.counters()
 
     def lost(self) -> dict[str, int]:
         """What is missing in the numbers, by reason; all 0 in a good run."""
@@ -188,9 +184,8 @@ class Block:
     def close(self) -> None:
         """Detach and let go of the memory."""
         self._ring.close()
-        self._counters.close()
+        self._cpus.close()
         self._slots.close()
-        self._cache.close()
         self._object.close()
 
     def _note_issues(self) -> None:
@@ -221,7 +216,7 @@ class Block:
             self._unread += self._slots.clear(slot) - told
             self._object.update("free_slots", None, slot.to_bytes(4, "little"))
         self._resting, self._retired = self._retired, {}
-        self._cache.remove(self._resting)
+        self._cpus.uncache(self._resting)
 
 
 def error_type(status: int) -> str:

@@ -16,6 +16,7 @@ from otel_oom.receivers.storage.histogram import BUCKETS, Histogram, Series
 
 _SERIES = events.StorageSeriesLayout
 _CACHED = events.StorageCachedLayout
+_CPU = events.StorageCpuLayout
 _U64, _U32 = 8, 4
 _NOBODY = (1 << 64) - 1  # no cgroup's serial number
 _WRAP = 1 << 32  # of a bucket
@@ -98,29 +99,35 @@ class Slots:
         return Histogram(sum(self._row(slot, f"{name}_sum_ns")), counts[0], counts[1:])
 
 
-class Cache:
-    """The CPUs' caches from key to slot, of which the kernel side writes all but the removals."""
+class Cpus:
+    """What each CPU counts beside the series, and its cache from key to slot."""
 
-    def __init__(self, memory: mmap.mmap, size_bytes: int) -> None:
-        """`memory` of the map `storage_cache`, of which `size_bytes` are used."""
-        self._memory = memory
-        self._pages = memoryview(memory)
-        words = self._pages[:size_bytes].cast("Q")
-        self._owners = words[_CACHED.OFFSETS["owner"][0] // _U64 :: _CACHED.SIZE_BYTES // _U64]
-        halves = self._pages[:size_bytes].cast("I")
-        self._slots = halves[_CACHED.OFFSETS["slot"][0] // _U32 :: _CACHED.SIZE_BYTES // _U32]
+    def __init__(self, memory: mmap.mmap, cpus: int) -> None:
+        """`memory` of the map `storage_cpus`."""
+        self._memory, self._cpus = memory, cpus
+        self._words = memoryview(memory).cast("Q")
+        self._halves = memoryview(memory).cast("I")
 
-    def remove(self, slots: Collection[int]) -> None:
+    def counters(self) -> events.StorageCounters:
+        """Sums over the CPUs."""
+        form = events.StorageCountersLayout.FORMAT
+        rows = [form.unpack_from(self._memory, cpu * _CPU.SIZE_BYTES) for cpu in range(self._cpus)]
+        *numbers, reserved = zip(*rows, strict=True)
+        return events.StorageCounters._make([*map(sum, numbers), reserved[0]])
+
+    def uncache(self, slots: Collection[int]) -> None:
         """Let no cache lead to these slots; one word is written, so no entry is ever half new."""
-        if slots:
-            for at, slot in enumerate(self._slots.tolist()):
-                if slot in slots:
-                    self._owners[at] = _NOBODY
+        for cpu in range(self._cpus) if slots else ():
+            start, size = _CPU.OFFSETS["cached"]
+            start += cpu * _CPU.SIZE_BYTES
+            for entry in range(start, start + size, _CACHED.SIZE_BYTES):
+                if self._halves[(entry + _CACHED.OFFSETS["slot"][0]) // _U32] in slots:
+                    self._words[(entry + _CACHED.OFFSETS["owner"][0]) // _U64] = _NOBODY
 
     def close(self) -> None:
         """Let go of the memory."""
-        for view in (self._owners, self._slots, self._pages):
-            view.release()
+        self._words.release()
+        self._halves.release()
         self._memory.close()
 
 
