@@ -74,6 +74,7 @@ class Agent:
 
     def encode(self, slows: list[slow.Slow]) -> list[tuple[bytes, bytes]]:
         """Log records and spans, in batches."""
+        self.encoder.ids.cache_clear()  # each operation is a new one
         out = []
         for start in range(0, len(slows), BATCH):
             logs, spans = self.encoder.batches(

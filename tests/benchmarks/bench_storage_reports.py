@@ -57,6 +57,7 @@ def encoded_by(
     encoder: encode.Encoder, records: list[bytes], reporter: requests.Reporter
 ) -> list[tuple[bytes, bytes]]:
     """What the receiver does between the ring and the exporter's queue: logs, and spans."""
+    encoder.ids.cache_clear()  # each request is a new one
     out = []
     form = StorageRequestLayout.FORMAT
     for first in range(0, len(records), DRAINED):

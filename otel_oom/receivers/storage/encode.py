@@ -12,7 +12,7 @@ import errno
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
@@ -27,7 +27,8 @@ from otel_oom.receivers.storage.shapes import Shapes
 from otel_oom.receivers.storage.slow import Slow
 
 TRACE_ID_BYTES, SPAN_ID_BYTES = 16, 8
-_MOST_KEPT = 1024
+_LOG_ATTRIBUTES, _SPAN_ATTRIBUTES = 6, 9
+_MOST_KEPT, _MOST_IDS_KEPT = 1024, 4096
 _MOST_LINKS = 16
 _ITEM = wire.tag(2, wire.LENGTH)
 """Before a log record or a span in what is around it."""
@@ -46,7 +47,6 @@ class _Log:
     TIME, OBSERVED_TIME = wire.tag(1, wire.EIGHT_BYTES), wire.tag(11, wire.EIGHT_BYTES)
     SEVERITY = wire.integer(2, SeverityNumber.SEVERITY_NUMBER_WARN) + wire.text(3, "WARN")
     BODY = wire_values.before_text(5)
-    ATTRIBUTES = attributes.Table(6)
     UID = attributes.of_field(6)[semconv.LOG_RECORD_UID].of
     TRACE_ID = wire.tag(9, wire.LENGTH) + wire.varint(TRACE_ID_BYTES)
     SPAN_ID = wire.tag(10, wire.LENGTH) + wire.varint(SPAN_ID_BYTES)
@@ -60,7 +60,6 @@ class _Span:
     SPAN_ID = wire.tag(2, wire.LENGTH) + wire.varint(SPAN_ID_BYTES)
     KIND = wire.integer(6, Span.SpanKind.SPAN_KIND_INTERNAL)
     START, END = wire.tag(7, wire.EIGHT_BYTES), wire.tag(8, wire.EIGHT_BYTES)
-    ATTRIBUTES = attributes.Table(9)
     LINK, LEFT_OUT_LINKS, STATUS = 13, 14, 15
 
 
@@ -86,6 +85,9 @@ class Encoder:
         self._cgroup_path = cgroup_path
         self._overlapping = overlapping
         self._shapes = Shapes()
+        self._attributes = attributes.Table(_LOG_ATTRIBUTES, _SPAN_ATTRIBUTES)
+        self.ids = functools.lru_cache(_MOST_IDS_KEPT)(self._make_ids)
+        """Trace id and span id of the operation with this identity."""
         scope = InstrumentationScope(name=semconv.SCOPE_STORAGE, version=version)
         self._scope_start = wire.message(1, scope.SerializeToString())
         self._scope_end = wire.text(3, semconv.SCHEMA_URL)
@@ -97,39 +99,46 @@ class Encoder:
 
         `LogsData` and `TracesData`, and what is around the items in them, have the same fields.
         """
-        logs: dict[int, list[bytes]] = {}
-        spans: dict[int, list[bytes]] = {}
+        by_cgroup: dict[int, list[Slow]] = {}
         for slow in slows:
-            log, span = self._encode(slow, to_unix_ns, now_ns)
-            logs.setdefault(slow.cgroup_id, []).extend((_ITEM, wire.varint(len(log)), log))
-            spans.setdefault(slow.cgroup_id, []).extend((_ITEM, wire.varint(len(span)), span))
+            by_cgroup.setdefault(slow.cgroup_id, []).append(slow)
+        logs, spans = [], []
+        for cgroup_id, found in by_cgroup.items():
+            path = self._cgroup_path(cgroup_id)
+            workload = attributes.workload(path or cgroup_id or None)
+            encoded = [self._encode(slow, path, to_unix_ns, now_ns) for slow in found]
+            logs.append(self._resource(workload, (log for log, _ in encoded)))
+            spans.append(self._resource(workload, (span for _, span in encoded)))
         return (
-            data.Batch(data.Signal.LOGS, self._by_cgroup(logs), len(slows)),
-            data.Batch(data.Signal.TRACES, self._by_cgroup(spans), len(slows)),
+            data.Batch(data.Signal.LOGS, b"".join(logs), len(slows)),
+            data.Batch(data.Signal.TRACES, b"".join(spans), len(slows)),
         )
 
-    def _by_cgroup(self, items: dict[int, list[bytes]]) -> bytes:
-        return b"".join(self._resource(cgroup_id, each) for cgroup_id, each in items.items())
-
-    def _resource(self, cgroup_id: int, items: list[bytes]) -> bytes:
-        workload = attributes.workload(self._cgroup_path(cgroup_id) or cgroup_id or None)
-        scope = b"".join((self._scope_start, *items, self._scope_end))
+    def _resource(self, workload: bytes, items: Iterable[bytes]) -> bytes:
+        parts = [self._scope_start]
+        for item in items:
+            parts += _ITEM, wire.varint(len(item)), item
+        parts.append(self._scope_end)
+        scope = b"".join(parts)
         return wire.message(1, wire.message(1, workload) + wire.message(2, scope))
 
-    def _encode(self, slow: Slow, to_unix_ns: int, now_ns: int) -> tuple[bytes, bytes]:
-        """The `LogRecord` and the `Span` of one operation."""
+    def _encode(
+        self, slow: Slow, path: str | None, to_unix_ns: int, now_ns: int
+    ) -> tuple[bytes, bytes]:
+        """The `LogRecord` and the `Span` of one operation; `path` is its cgroup's."""
         line, error = slow.line, slow.subject.error
         trace_id, span_id = self.ids(slow.identity)
         times_ns = [time_ns + to_unix_ns for time_ns in line.times_ns]
         end = wire.eight_bytes(times_ns[-1])
         text = words.body(slow).encode()
+        log_attributes, span_attributes = self._attributes.of(slow)
         log = (
             _Log.TIME,
             end,
             _Log.SEVERITY,
             _Log.BODY[len(text)],
             text,
-            *_Log.ATTRIBUTES.of(slow),
+            log_attributes,
             self._shapes.log_stages(line.kinds, line.times_ns),
             _Log.UID((trace_id + span_id).hex()),
             _Log.TRACE_ID,
@@ -150,16 +159,15 @@ class Encoder:
             wire.eight_bytes(times_ns[0]),
             _Span.END,
             end,
-            *_Span.ATTRIBUTES.of(slow),
+            span_attributes,
             self._shapes.span_events(line.kinds, times_ns),
             self._submitter(slow.submitter) if slow.submitter else b"",
-            self._links(slow.cgroup_id, times_ns) if self._overlapping else b"",
+            self._links(path, times_ns) if path is not None else b"",
             _status(error) if error else b"",
         )
         return b"".join(log), b"".join(span)
 
-    def ids(self, identity: tuple[int, ...]) -> tuple[bytes, bytes]:
-        """Trace id and span id of the operation with this identity."""
+    def _make_ids(self, identity: tuple[int, ...]) -> tuple[bytes, bytes]:
         text = b"%b\0%b" % (self._boot_id, repr(identity).encode())
         digest = hashlib.blake2b(text, digest_size=TRACE_ID_BYTES + SPAN_ID_BYTES).digest()
         return digest[:TRACE_ID_BYTES], digest[TRACE_ID_BYTES:]
@@ -168,10 +176,9 @@ class Encoder:
         """The link of an asynchronous operation to the call that submitted it."""
         return _link(*self.ids(identity), SUBMITTER)
 
-    def _links(self, cgroup_id: int, times_ns: list[int]) -> bytes:
+    def _links(self, path: str, times_ns: list[int]) -> bytes:
         """Links to what overlaps the operation in its cgroup."""
-        path = self._cgroup_path(cgroup_id)
-        if path is None or self._overlapping is None:
+        if self._overlapping is None:
             return b""
         found = self._overlapping(path, times_ns[0], times_ns[-1])
         links = b"".join(

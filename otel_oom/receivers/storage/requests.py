@@ -17,7 +17,7 @@ from otel_oom.pipeline import mounts
 from otel_oom.receivers.storage import block, devices, histogram, slow, verdict, workloads
 from otel_oom.receivers.storage.config import Config
 from otel_oom.receivers.storage.slow import Slow, Subject
-from otel_oom.receivers.storage.timeline import Kind, Timeline, kind
+from otel_oom.receivers.storage.timeline import Timeline, kind
 
 STARTED, ISSUED, COMPLETED = (event.name for event in semconv.STAGES_OF_REQUEST)
 OPERATIONS = {member.value: member.name.lower() for member in StorageOperation}
@@ -44,11 +44,11 @@ _NO_FILE = (
 _NS_PER_S = 10**9
 
 _QUEUE, _DEVICE = semconv.Layer.BLOCK_QUEUE.value, semconv.Layer.DEVICE.value
-_STAGES = (
+_STAGES = [
     kind(STARTED, _QUEUE, is_running=False),
     kind(ISSUED, _QUEUE, is_running=False),
     kind(COMPLETED, _DEVICE, is_running=False),
-)
+]
 
 
 class Reporter:
@@ -78,13 +78,15 @@ class Reporter:
         disk = self._disks.get(request.device)
         if not self._is_asked_for(request, operation, disk):
             return None
-        line = self._line(request)
+        type_ = self._type(request.inode_device) if request.inode else None
+        line = _line(request, has_file=type_ is not None or not request.inode)
         return Slow(
             identity=_identity(request),
             cgroup_id=request.cgroup_id,
-            subject=self._subject(request, operation, disk, line.missing),
+            subject=self._subject(request, operation, disk, type_, line.missing),
             line=line,
             verdict=self._verdict(request, line),
+            inode=request.inode if type_ else 0,
             bytes=request.data_bytes,
             requests=1,
             sector=None if request.operation == _FLUSH else request.sector,
@@ -104,19 +106,6 @@ class Reporter:
         cgroup = self._cgroups.path(request.cgroup_id) or ""
         return any(fnmatch.fnmatchcase(cgroup, pattern) for pattern in only.cgroup)
 
-    def _line(self, request: StorageRequest) -> Timeline:
-        """Stages whose time is known, and what is missing."""
-        times_ns = request.start_boot_ns, request.issue_boot_ns, request.complete_boot_ns
-        known = [
-            (stage, time_ns)
-            for stage, time_ns in zip(_STAGES, times_ns, strict=True)
-            if time_ns or stage.name == COMPLETED
-        ]
-        kinds: list[Kind] = [stage for stage, _ in known]
-        has_file = not request.inode or bool(self._type(request.inode_device))
-        missing = tuple(_missing(request, has_file=has_file))
-        return Timeline(kinds, [time_ns for _, time_ns in known], [], 0, missing)
-
     def _verdict(self, request: StorageRequest, line: Timeline) -> verdict.Verdict:
         """The longest gap, unless its layer is not known."""
         whole_ns = line.times_ns[-1] - line.times_ns[0]
@@ -133,14 +122,13 @@ class Reporter:
         request: StorageRequest,
         operation: str,
         disk: devices.Device | None,
+        type_: str | None,
         missing: tuple[tuple[str, str], ...],
     ) -> Subject:
-        type_ = self._type(request.inode_device) if request.inode else None
         return Subject(
             operation=operation,
             direction=slow.DIRECTIONS.get(operation, ""),
             device=disk.name if disk else "{}:{}".format(*histogram.major_minor(request.device)),
-            inode=request.inode if type_ else 0,
             filesystem=type_ or "",
             attribution=self._attribution(request, operation),
             error=block.error_type(request.status) if request.status else "",
@@ -169,6 +157,22 @@ def _identity(request: StorageRequest) -> tuple[int, ...]:
         request.start_boot_ns or request.issue_boot_ns,
         request.sector,
         request.cgroup_id,
+    )
+
+
+def _line(request: StorageRequest, *, has_file: bool) -> Timeline:
+    """Stages whose time is known, and what is missing."""
+    times_ns = [request.start_boot_ns, request.issue_boot_ns, request.complete_boot_ns]
+    missing = tuple(_missing(request, has_file=has_file))
+    if all(times_ns):
+        return Timeline(_STAGES, times_ns, [], 0, missing)
+    known = [
+        (stage, time_ns)
+        for stage, time_ns in zip(_STAGES, times_ns, strict=True)
+        if time_ns or stage.name == COMPLETED
+    ]
+    return Timeline(
+        [stage for stage, _ in known], [time_ns for _, time_ns in known], [], 0, missing
     )
 
 

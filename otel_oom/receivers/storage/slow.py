@@ -71,7 +71,6 @@ class Subject(NamedTuple):
     direction: str = ""
     executable: str = ""
     device: str = ""
-    inode: int = 0
     path: str = ""
     filesystem: str = ""
     attribution: str = TASK
@@ -84,7 +83,7 @@ class Subject(NamedTuple):
 class Slow(NamedTuple):
     """One slow operation. `identity` makes its ids; `line` has its times, on one clock.
 
-    `pid` is 0 where the process is not known; `bytes` and `sector` are None where it has none.
+    `pid` and `inode` are 0 where they are not known, `bytes` and `sector` None where it has none.
     `submitter` is the identity of the call that submitted an asynchronous one.
     """
 
@@ -94,6 +93,7 @@ class Slow(NamedTuple):
     line: Timeline
     verdict: Verdict
     pid: int = 0
+    inode: int = 0
     bytes: int | None = None
     requests: int = 0
     reclaim_ns: int = 0
@@ -119,6 +119,7 @@ def of_call(operation: Operation, line: Timeline, verdict: Verdict, known: Known
         line,
         verdict,
         raw.tgid,
+        operation.file.inode,
         moved,
         len(requests),
         raw.reclaim_ns,
@@ -139,7 +140,6 @@ def _call_subject(operation: Operation, line: Timeline, known: Known) -> Subject
         direction=DIRECTIONS.get(_CALLS[raw.call], ""),
         executable=name(raw.comm),
         device=device or "",
-        inode=file.inode,
         path=path or "",
         filesystem=_FILESYSTEMS.get(file.magic, f"{file.magic:#x}") if file.magic else "",
         error=error_name(raw.result) if raw.result < 0 else "",

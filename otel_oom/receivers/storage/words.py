@@ -12,7 +12,7 @@ from otel_oom.receivers.storage.slow import ASYNCHRONOUS, Slow, Subject
 from otel_oom.receivers.storage.timeline import Kind, Timeline
 
 _NS_PER_US, _NS_PER_MS, _NS_PER_S = 10**3, 10**6, 10**9
-_MOST_LAYERS = 3
+_MOST_LAYERS, _FEW_STAGES = 3, 3
 
 _PLACES = {
     semconv.Layer.SYSCALL.value: "in the system call",
@@ -30,13 +30,16 @@ _PLACES = {
 def body(slow: Slow) -> str:
     """What was slow, for whom, the longest gap, and how long it was in which layers."""
     verdict, line = slow.verdict, slow.line
-    took = f"{_who(slow.subject, slow.pid)} took {duration(line.times_ns[-1] - line.times_ns[0])}"
+    what, who = _subject(slow.subject, slow.pid)
+    if slow.inode and not slow.subject.path:
+        what = f"{what} of inode {slow.inode}"
+    took = f"{what}{who} took {duration(line.times_ns[-1] - line.times_ns[0])}"
     if not verdict.layer:
         return f"{took}; in which layer is not known"
     return (
         f"{took}; longest "
         f"{duration(verdict.gap_ns)} ({verdict.share:.0%}) {_PLACES[verdict.layer]}, "
-        f"{verdict.start} to {verdict.end}; in all {_layers(line)}{_left_out(line)}"
+        f"{verdict.start} to {verdict.end}{_layers(line)}{_left_out(line)}"
     )
 
 
@@ -56,11 +59,14 @@ def _left_out(line: Timeline) -> str:
 
 
 def _layers(line: Timeline) -> str:
-    """The layers that took longest, with their gaps together."""
+    """The layers that took longest, with their gaps together; of two gaps the longest says all."""
+    if len(line.kinds) <= _FEW_STAGES:
+        return ""
     gaps_ns = line.gaps_ns()
     sums = [(sum(pick(gaps_ns)), layer) for layer, pick in _places(tuple(line.kinds))]
     longest = sorted(sums, key=_time, reverse=True)[:_MOST_LAYERS]
-    return ", ".join(f"{layer} {duration(time_ns)}" for time_ns, layer in longest if time_ns)
+    told = ", ".join(f"{layer} {duration(time_ns)}" for time_ns, layer in longest if time_ns)
+    return f"; in all {told}"
 
 
 _time = operator.itemgetter(0)
@@ -82,17 +88,18 @@ def _picker(places: Sequence[int]) -> Callable[[list[int]], Sequence[int]]:
 
 
 @functools.lru_cache(1024)
-def _who(subject: Subject, pid: int) -> str:
-    parts = [ASYNCHRONOUS] if ASYNCHRONOUS in subject.flags else []
-    parts += [subject.operation] if pid else [subject.operation, "request"]
+def _subject(subject: Subject, pid: int) -> tuple[str, str]:
+    """What was done, and where and by whom; between the two is the file that has no path."""
+    what = subject.operation if pid else f"{subject.operation} request"
+    if ASYNCHRONOUS in subject.flags:
+        what = f"{ASYNCHRONOUS} {what}"
     if subject.path:
-        parts.append(f"of {text.safe(subject.path)}")
-    elif subject.inode:
-        parts.append(f"of inode {subject.inode}")
+        what += f" of {text.safe(subject.path)}"
+    parts = []
     if subject.device:
-        parts.append(f"on {text.safe(subject.device)}")
+        parts.append(f" on {text.safe(subject.device)}")
     if pid:
-        parts.append(f"by {text.safe(subject.executable)} (pid {pid})")
+        parts.append(f" by {text.safe(subject.executable)} (pid {pid})")
     if subject.error:
-        parts.append(f"failed with {subject.error} and")
-    return " ".join(parts)
+        parts.append(f" failed with {subject.error} and")
+    return what, "".join(parts)
