@@ -21,6 +21,7 @@ from doubles.operations import Operation
 
 COUNT = 20
 WORK = ("workqueue/workqueue_execute_start", "irq/softirq_entry")
+_COMPLETION = ("block_rq_complete", "block_io_done")
 KINDS = (
     "throttle", "tag", "queue", "device", "commit", "dirty", "reclaim", "wakeup", "running",
 )  # fmt: skip
@@ -70,7 +71,9 @@ def wakings(truth: storage_truth.Truth, done: Sequence[Operation]) -> collection
 def _each_waking(truth: storage_truth.Truth, done: Sequence[Operation]) -> Iterator[str]:
     work: dict[int, str] = {}  # by kworker
     softirq: dict[int, str] = {}  # by processor
+    before: dict[int, str] = {}  # the event before, by processor
     for event in truth.events:
+        last, before[event.cpu] = before.get(event.cpu, ""), event.name
         if event.name == "workqueue_execute_start":
             work[event.tid] = event.text.rsplit(" ", 1)[-1]
         elif event.name == "softirq_entry":
@@ -80,7 +83,8 @@ def _each_waking(truth: storage_truth.Truth, done: Sequence[Operation]) -> Itera
             and event.fields["pid"] == str(done[0].tid)
             and any(one.start_ns < event.time_ns < one.end_ns for one in done)
         ):
-            yield _waker(event, work, softirq)
+            after = f" after {last}" if last in _COMPLETION else ""
+            yield _waker(event, work, softirq) + after
 
 
 def _waker(event: Event, work: dict[int, str], softirq: dict[int, str]) -> str:
