@@ -28,6 +28,7 @@
 #define MAX_COMMITS 256
 #define MAX_WORKERS 1024
 #define MAX_MERGED 512 /* bios of a request; the ends of more are not seen */
+#define PLACES 4096
 #define IO_URING_ENTER 426 /* on all architectures */
 #define COMPLETION_NS 1000000 /* longest that its wake-ups come after a completion */
 #define NO_UNROLL _Pragma("clang loop unroll(disable)")
@@ -62,6 +63,7 @@ struct completion {
 	__s32 error; /* of `asynchronous`, -errno */
 	__u32 seen[STORAGE_CALLS]; /* calls, of which one in `sample` is tracked */
 	struct storage_request asynchronous; /* the one whose bios are told of */
+	__u64 bio; /* ... and the one of them that has ended */
 };
 
 /* A bio that was queued by a task which does not wait for it. */
@@ -186,8 +188,12 @@ const enum storage_request_flag *_anchor_request_flag __attribute__((unused));
 
 static const __u32 zero;
 
-/* Entries of `asynchronous`: without any, a completion costs no lookup. */
+/*
+ * Entries of `asynchronous`, in all and by a part of their address: most completions are of others,
+ * and cost no lookup.
+ */
 static volatile __u32 in_flight;
+static volatile __u32 in_flight_near[PLACES];
 
 static __always_inline void add(__u64 *counter)
 {
@@ -857,6 +863,26 @@ static __always_inline void complete(struct completion *state, struct request *r
 	state->is_open = 1;
 }
 
+static __always_inline __u32 place_of(__u32 address)
+{
+	return address >> 6 & (PLACES - 1);
+}
+
+static __always_inline void count_in_flight(__u32 address, int change)
+{
+	__sync_fetch_and_add(&in_flight, change);
+	__sync_fetch_and_add(&in_flight_near[place_of(address)], change);
+}
+
+/* Half of a pointer is a number that the verifier lets us compute with. */
+static __always_inline __u32 low_half(const void *pointer)
+{
+	__u32 low;
+
+	asm volatile("%0 = %1" : "=w"(low) : "w"((__u32)(__u64)pointer));
+	return low;
+}
+
 /* Tells of an operation that was asynchronous. All is zeroed, for the ring's memory is not. */
 static __always_inline void tell_asynchronous(const struct asynchronous *noted,
 					      const struct completion *state,
@@ -904,11 +930,12 @@ static __always_inline void tell_asynchronous(const struct asynchronous *noted,
 	bpf_ringbuf_submit(ret, 0);
 }
 
-/* The end of a bio; not static, so that the verifier walks it once and not for each of a chain. */
-__noinline int finish_asynchronous(__u64 bio)
+/* The end of state->bio; not static, so that the verifier walks it once and not for each bio. */
+__noinline int finish_asynchronous(void)
 {
 	struct storage_settings *settings = bpf_map_lookup_elem(&storage_settings, &zero);
 	struct completion *state = bpf_map_lookup_elem(&completions, &zero);
+	__u64 bio = state ? state->bio : 0;
 	struct asynchronous *noted = bpf_map_lookup_elem(&asynchronous, &bio);
 	struct storage_operation_counters *counts = counters();
 	struct storage_call_key key = {};
@@ -925,7 +952,7 @@ __noinline int finish_asynchronous(__u64 bio)
 		tell_asynchronous(noted, state, counts);
 	add(&counts->finished);
 	if (!bpf_map_delete_elem(&asynchronous, &bio))
-		__sync_fetch_and_add(&in_flight, -1);
+		count_in_flight((__u32)bio, -1);
 	return 0;
 }
 
@@ -945,6 +972,19 @@ static __always_inline void fill_asynchronous(struct storage_request *ret, struc
 		ret->flags |= STORAGE_REQUEST_MERGED;
 }
 
+static __always_inline bool has_noted(const struct bio *bio)
+{
+	int i;
+
+	NO_UNROLL
+	for (i = 0; i < MAX_MERGED && bio; i++) {
+		if (in_flight_near[place_of(low_half(bio))])
+			return true;
+		bio = bio->bi_next;
+	}
+	return false;
+}
+
 /*
  * The bios that end with this completion: all, or of a part those that are whole in it. A request
  * with a flush before or after it keeps its bio until that is done, and has no bytes then.
@@ -952,22 +992,22 @@ static __always_inline void fill_asynchronous(struct storage_request *ret, struc
 static __always_inline void finish_bios(struct completion *state, struct request *rq, int status,
 					__u32 bytes)
 {
-	__u32 operation = rq->cmd_flags & REQ_OP_MASK, left = bytes, size;
-	const struct bio *bio = BPF_CORE_READ(rq, bio); /* a number for the verifier */
+	__u32 operation = rq->cmd_flags & REQ_OP_MASK, left = bytes;
+	const struct bio *bio = rq->bio;
 	int i;
 
 	if (operation > REQ_OP_WRITE || (bytes && rq->rq_flags & bits.flush_sequence))
 		return;
+	if (!has_noted(bio))
+		return;
 	fill_asynchronous(&state->asynchronous, rq, bytes);
 	state->error = status_errno(status);
 	NO_UNROLL
-	for (i = 0; i < MAX_MERGED && bio; i++) {
-		size = BPF_CORE_READ(bio, bi_iter.bi_size);
-		if (size > left)
-			break;
-		left -= size;
-		finish_asynchronous((__u64)bio);
-		bio = BPF_CORE_READ(bio, bi_next);
+	for (i = 0; i < MAX_MERGED && bio && bio->bi_iter.bi_size <= left; i++) {
+		left -= bio->bi_iter.bi_size;
+		state->bio = (__u64)bio;
+		finish_asynchronous();
+		bio = bio->bi_next;
 	}
 }
 
@@ -1063,7 +1103,7 @@ static __always_inline void note_asynchronous(const struct slot *slot, const str
 		add(&counts->lost_asynchronous);
 		return;
 	} else {
-		__sync_fetch_and_add(&in_flight, 1);
+		count_in_flight(low_half(bio), 1);
 	}
 	add(&counts->tracked);
 }

@@ -212,17 +212,23 @@ static __always_inline const struct inode *bio_owner_inode(const struct bio *bio
 	return BPF_CORE_READ((struct address_space *)mapping, host);
 }
 
-/* A completion's status: an errno; since v5.16 blk_status_t, numbered alike up to here. */
+/*
+ * A completion's status: an errno; since v5.16 blk_status_t, of which all kernels number those up
+ * to BLK_STS_IOERR alike. The errnos of block/blk-core.c, a byte each from the lowest up.
+ */
+#define STATUS_ERRNOS 0x3d3479431c6e5f00ULL /* 1 to 7 */
+#define STATUS_ERRNOS_ABOVE 0x050c54ULL /* 8 to 10 */
+#define STATUS_LAST 10
+
 static __always_inline __s32 status_errno(int status)
 {
-	static const __s32 of_status[16] = {
-		[1] = -95, [2] = -110, [3] = -28, [4] = -67, [5] = -121,
-		[6] = -52, [7] = -61,  [8] = -84, [9] = -12, [10] = -5,
-	};
-
 	if (status <= 0)
 		return status;
-	return status <= 10 ? of_status[status & 15] : -5;
+	if (status > STATUS_LAST)
+		return -EIO;
+	if (status < 8)
+		return -(__s32)(STATUS_ERRNOS >> status * 8 & 0xff);
+	return -(__s32)(STATUS_ERRNOS_ABOVE >> (status - 8) * 8 & 0xff);
 }
 
 #endif

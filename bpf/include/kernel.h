@@ -204,6 +204,7 @@ enum memcg_memory_event {
 #pragma clang attribute pop
 
 #define EINTR 4
+#define EIO 5
 #define EEXIST 17
 #define ERESTARTSYS 512
 
