@@ -141,7 +141,7 @@ async def test_every_slow_request_is_a_span_and_a_log_record(
         await read(group, device, 50)
 
     spans, logs = run.spans(device.name), run.logs(device.name)
-    assert len(spans) == len(logs) == 50
+    assert len(spans) == len(logs) == 50, run.receiver.summary()
     assert {span.span_id for span in spans} == {log.span_id for log in logs}
     assert len({span.span_id for span in spans}) == 50
     point = run.points()[DEVICE, group.name, device.name, "read"]
