@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pathlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from doubles import block_cgroup, block_device, storage_points
@@ -31,6 +31,7 @@ MIB = 1 << 20
 EVERYTHING = Thresholds(stage=Duration(0), total=Duration(0))
 NEVER = Thresholds(stage=Duration(1e6), total=Duration(1e6))
 DEVICE, QUEUE = "storage.block.device.duration", "storage.block.queue.duration"
+CALLS = "storage.operation.duration"
 
 
 @pytest.fixture
@@ -53,6 +54,12 @@ def is_request(told: Span | LogRecord, device: str) -> bool:
     return found.get("system.device") == device and found["storage.attribution"] != "task"
 
 
+def is_call(told: Span | LogRecord, device: str) -> bool:
+    """Whether it is of a system call."""
+    found = otlp.attributes(told.attributes)
+    return found.get("system.device") == device and found["storage.attribution"] == "task"
+
+
 class Run:
     """A receiver between its start and its stop, and what it handed on."""
 
@@ -67,14 +74,16 @@ class Run:
             batch.data for batch in self.sink.batches if isinstance(batch.data, MetricsData)
         )
 
-    def spans(self, device: str) -> list[Span]:
+    def spans(
+        self, device: str, is_of: Callable[[Span | LogRecord, str], bool] = is_request
+    ) -> list[Span]:
         return [
             span
             for batch in self.sink.batches
             if isinstance(batch.data, TracesData)
             for resource in batch.data.resource_spans
             for span in resource.scope_spans[0].spans
-            if is_request(span, device)
+            if is_of(span, device)
         ]
 
     def logs(self, device: str) -> list[LogRecord]:
@@ -141,7 +150,7 @@ async def test_every_slow_request_is_a_span_and_a_log_record(
         await read(group, device, 50)
 
     spans, logs = run.spans(device.name), run.logs(device.name)
-    assert len(spans) == len(logs) == 50
+    assert len(spans) == len(logs) == 50, run.receiver.summary()
     assert {span.span_id for span in spans} == {log.span_id for log in logs}
     assert len({span.span_id for span in spans}) == 50
     point = run.points()[DEVICE, group.name, device.name, "read"]
@@ -167,6 +176,26 @@ async def test_exemplars_point_at_spans_that_were_sent(
     assert 1 <= len(point.exemplars) <= 4
     assert {(one.trace_id, one.span_id) for one in point.exemplars} <= ids
     assert max(one.as_double for one in point.exemplars) <= storage_points.quantile(point, 1.0)
+
+
+async def test_exemplars_of_calls_point_at_their_spans(
+    device: block_device.Device, group: block_cgroup.BlockCgroup
+) -> None:
+    """Not at those of the block requests that they waited for."""
+    async with running(thresholds=EVERYTHING, sample={"read": 1}) as run:
+        await read(group, device, 50)
+
+    point = run.points()[CALLS, group.name, device.name, "read"]
+    calls = {
+        (span.trace_id, span.span_id): span.end_time_unix_nano - span.start_time_unix_nano
+        for span in run.spans(device.name, is_of=is_call)
+    }
+    assert 1 <= len(point.exemplars) <= 4
+    for one in point.exemplars:
+        assert one.as_double == pytest.approx(calls[one.trace_id, one.span_id] / 1e9)
+    slowest = max(one.as_double for one in point.exemplars)
+    assert slowest == pytest.approx(max(calls.values()) / 1e9)
+    assert slowest <= storage_points.quantile(point, 1.0)
 
 
 async def test_collections_go_on_and_only_grow(
