@@ -168,7 +168,7 @@ def _attributes(stream: Stream) -> Iterator[tuple[str, str | bool]]:
         yield semconv.DISK_IO_DIRECTION, direction
     if stream.device:
         yield semconv.SYSTEM_DEVICE, stream.device
-    else:
+    if stream.is_overflow:
         yield semconv.METRIC_OVERFLOW, True
     if stream.error:
         yield semconv.ERROR_TYPE, stream.error

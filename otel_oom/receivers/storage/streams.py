@@ -27,7 +27,7 @@ class Stream(NamedTuple):
     """The identity of what is told.
 
     `cgroup` is its path, its id where that is not known, None where it is nobody's; `device` is
-    empty for the stream of all that found no series of its own.
+    empty for calls without a file, and for the stream of all that found no series of its own.
     """
 
     metric: semconv.Metric
@@ -35,6 +35,7 @@ class Stream(NamedTuple):
     device: str
     operation: str
     error: str = ""
+    is_overflow: bool = False
 
 
 class Point(NamedTuple):
@@ -68,6 +69,7 @@ class Streams:
         self._cgroups = cgroups
         self._disks = disks
         self._before_ns = start_ns
+        self._has_all_devices = "*" in config.devices
         self._streams: dict[_Series, Stream | None] = {}
         self._starts: dict[Stream, int] = {}
         self._kept: dict[Stream, Value] = {}
@@ -114,9 +116,9 @@ class Streams:
         if operation not in self._config.operations:
             return None
         if key.is_overflow:
-            return Stream(series.metric, None, "", operation, series.error)
+            return Stream(series.metric, None, "", operation, series.error, is_overflow=True)
         disk = self._disks.get(key.device)
-        if disk is not None and not self._is_told_of(disk, series.metric):
+        if not (self._is_told_of(disk, series.metric) if disk else self._has_all_devices):
             return None
         name = disk.name if disk else _number(key.device)
         cgroup = self._cgroups.path(key.cgroup_id) or key.cgroup_id or None

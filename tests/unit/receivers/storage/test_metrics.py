@@ -115,7 +115,7 @@ def test_one_resource_a_cgroup_and_one_metric_a_name() -> None:
         stream("/a", "vdb"),
         stream("/a")._replace(metric=QUEUE),
         stream(77),
-        stream(None, ""),
+        stream(None, "", is_overflow=True),
     ]
     found = encoded(*(Point(one, START_NS, counted(0.1)) for one in streams))
     told = {

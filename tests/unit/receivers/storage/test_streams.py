@@ -163,9 +163,14 @@ def test_a_cgroup_without_a_path_has_its_id_and_nobody_has_neither(rig: Rig) -> 
     assert set(rig.collect()) == {stream(2**60), stream(None, operation="flush")}
 
 
+def test_a_call_without_a_file_has_no_device(rig: Rig) -> None:
+    rig.tier.add(Key(17, 0, WRITE), 0.001)
+    assert list(rig.collect()) == [stream(17, "", "write")]
+
+
 def test_overflow_is_a_stream_of_its_own_that_never_ends(rig: Rig) -> None:
     rig.tier.add(Key(0, 0, WRITE), 0.001)
-    overflow = stream(None, "", "write")
+    overflow = stream(None, "", "write")._replace(is_overflow=True)
     for _ in range(3):
         assert list(rig.collect()) == [overflow]
     assert rig.tier.forgotten == []
