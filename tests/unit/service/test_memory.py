@@ -21,7 +21,7 @@ threads = [threading.Thread(target=work) for _ in range(3)]
 [thread.start() for thread in threads]
 work()
 [thread.join() for thread in threads]
-out = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+out = ctypes.c_void_p(libc.fopen(b"/proc/self/fd/1", b"w"))
 libc.malloc_info(0, out)
 libc.fclose(out)
 """
@@ -30,8 +30,8 @@ libc.fclose(out)
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc has arenas: run it on Debian, for one"
 )
-@pytest.mark.parametrize(("call", "one"), [("", False), ("memory.share_one_arena()", True)])
-def test_threads_share_one_arena_once_asked(call, one):
+@pytest.mark.parametrize(("call", "expected"), [("", {2, 3, 4}), ("memory.share_one_arena()", {1})])
+def test_threads_share_one_arena_once_asked(call, expected):
     said = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(call=call)],
         capture_output=True,
@@ -39,6 +39,5 @@ def test_threads_share_one_arena_once_asked(call, one):
         check=True,
         env={"PYTHONPATH": ":".join(sys.path)},
     )
-    arenas = len(re.findall("<heap nr=", said.stdout))
 
-    assert (arenas == 1) is one
+    assert len(re.findall("<heap nr=", said.stdout)) in expected
