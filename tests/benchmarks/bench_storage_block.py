@@ -62,7 +62,7 @@ char license[] __attribute__((section("license"), used)) = "GPL";
 EMPTY = """
 import pathlib, subprocess, sys
 from otel_oom.bpf import loader
-command = ["clang", "-target", "bpf", "-O2", "-g", "-c", "-x", "c", "-", "-o", "/dev/stdout"]
+command = ["clang", "-target", "bpf", "-O2", "-g", "-c", "-x", "c", "-", "-o", "-"]
 built = subprocess.run(command, input=sys.argv[1].encode(), check=True, capture_output=True).stdout
 loader._image = lambda name: built
 empty = loader.Object("empty")
