@@ -29,7 +29,7 @@ from doubles import loop_device, skips
 
 from otel_oom.bpf import libbpf
 
-ROUNDS = 15
+ROUNDS = 12
 RUN_S = 1.5
 USER_RUN_S = 60
 USER_IOPS = 50_000
@@ -57,7 +57,7 @@ print(drained, flush=True)
 EMPTY_C = """
 int empty(void *ctx) __attribute__((section("tp_btf/block_rq_complete"), used));
 int empty(void *ctx) { return 0; }
-char license[] __attribute__((section("license"), used)) = "GPL";
+char licence[] __attribute__((section("license"), used)) = "GPL";
 """
 EMPTY = """
 import pathlib, subprocess, sys
@@ -145,6 +145,7 @@ def attached(command: list[str] | None) -> Iterator[subprocess.Popen[bytes] | No
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes) as process:
         while not programs(process.pid):
+            assert process.poll() is None, f"{command[0]} ended with {process.returncode}"
             time.sleep(0.1)
         time.sleep(0.5)
         yield process
