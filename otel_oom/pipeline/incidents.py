@@ -36,6 +36,7 @@ class Incidents:
         self._most = most
         self._cgroups: dict[bytes, str] = {}  # by span, the one that was noted first comes first
         self._by_cgroup: dict[str, dict[bytes, Incident]] = {}
+        self._ends_ns: dict[str, int] = {}  # the latest of a cgroup, made when it is asked for
 
     def note(self, incident: Incident) -> None:
         """Keep it, in the place of what was noted of the same span; the oldest makes room."""
@@ -46,6 +47,7 @@ class Incidents:
                 self._remove(next(iter(self._cgroups)))
             self._cgroups[span_id] = cgroup
         self._by_cgroup.setdefault(cgroup, {})[span_id] = incident
+        self._ends_ns.pop(cgroup, None)
 
     def overlapping(self, cgroup: str, start_ns: int, end_ns: int) -> Sequence[Incident]:
         """Those that concern this cgroup, at any moment of a time in Unix nanoseconds."""
@@ -54,15 +56,23 @@ class Incidents:
         return [
             incident
             for path in _with_those_above(cgroup)
-            if path in self._by_cgroup
+            if path in self._by_cgroup and start_ns <= self._end_ns(path)
             for incident in self._by_cgroup[path].values()
             if incident.start_ns <= end_ns and start_ns <= incident.end_ns
         ]
+
+    def _end_ns(self, cgroup: str) -> int:
+        """When the last of them ended: most who ask come later, and need not look at each."""
+        if cgroup not in self._ends_ns:
+            found = self._by_cgroup[cgroup].values()
+            self._ends_ns[cgroup] = max(incident.end_ns for incident in found)
+        return self._ends_ns[cgroup]
 
     def _remove(self, span_id: bytes) -> None:
         cgroup = self._cgroups.pop(span_id, None)
         if cgroup is not None:
             del self._by_cgroup[cgroup][span_id]
+            self._ends_ns.pop(cgroup, None)
             if not self._by_cgroup[cgroup]:
                 del self._by_cgroup[cgroup]
 

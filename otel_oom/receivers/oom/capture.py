@@ -64,6 +64,7 @@ class Capture:
         self._vmstat = reconcile.Vmstat(root)
         self._start_ns = time.time_ns()
         self._clock = Clock()
+        self._boot_to_unix_ns = self._clock.to_unix_ns()
         self._boot_id = (root / "proc/sys/kernel/random/boot_id").read_text().strip()
         self._base = self._vmstat.kills(), self._hierarchy.counts()
         self._store = state.Store(pathlib.Path(config.state_directory))
@@ -125,7 +126,7 @@ class Capture:
 
     def drain(self, now_s: float) -> int:
         """Empty the ring, and understand up to a fixed number of records; returns how many."""
-        taken = 0
+        taken, self._boot_to_unix_ns = 0, self._clock.to_unix_ns()
         while taken < _TURN_RECORDS:
             batch = self._backlog.take(self.ring, _SLICE_RECORDS)
             if not batch:
@@ -253,7 +254,7 @@ class Capture:
     def _note(self, kill: kills.Kill) -> None:
         """Let others link to the kill's span while it goes on, not only when it is sent."""
         found = incident.of(
-            kill, self._encoder.ids, self._clock.to_unix_ns(), self._config.settle_exit
+            kill, self._encoder.ids, self._boot_to_unix_ns, self._config.settle_exit
         )
         if found is not None:
             self._incidents.note(found)

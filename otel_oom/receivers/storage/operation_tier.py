@@ -169,7 +169,7 @@ class OperationTier:
         raw = operation.raw
         return Exemplar(
             semconv.METRIC_OPERATION_DURATION,
-            Key(raw.cgroup_id, operation.file.device, raw.call),
+            Key(raw.cgroup_id, operation.counted_device, raw.call),
             *self._encoder.ids(made.identity),
             operation.duration_ns / _NS_PER_S,
             operation.end_ns + to_unix_ns,

@@ -103,6 +103,14 @@ class Operation(NamedTuple):
         return (self.raw.tid, self.raw.submitter, self.raw.submit_ns)
 
     @property
+    def counted_device(self) -> int:
+        """That of the series which has counted it: the file's, else an asynchronous request's."""
+        if self.raw.submitter and not self.file.inode and self.waits:
+            request = self.waits[0].request
+            return request.device if request is not None else 0
+        return self.file.device
+
+    @property
     def waited_ns(self) -> tuple[int, ...]:
         """Off the CPU by cause: all waits, kept or not."""
         return _WAITED.unpack(self.raw.waited_ns)

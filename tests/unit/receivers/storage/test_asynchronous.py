@@ -84,3 +84,12 @@ def test_a_file_that_nothing_tells_is_named_as_missing() -> None:
     assert [text.split(":")[0] for text in span["span.attributes"]["storage.missing"]] == [
         "file.inode"
     ]
+
+
+def test_without_a_file_it_is_counted_for_the_device_of_its_request() -> None:
+    by = made.request(1, 2, 25, device=7)
+    unknown = made.decoded(made.asynchronous(25, by, file=made.NO_FILE))
+    known = made.decoded(made.asynchronous(25, by))
+
+    assert (unknown.counted_device, known.counted_device) == (7, made.DISK)
+    assert made.decoded(made.operation(25, file=made.NO_FILE)).counted_device == 0
