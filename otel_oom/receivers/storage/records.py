@@ -91,14 +91,6 @@ class Operation(NamedTuple):
         return self.at[_EXIT] - self.at[_ENTER]
 
     @property
-    def device(self) -> int:
-        """Of its file, else of an asynchronous operation's request; 0: of neither is one known."""
-        if self.file.device or not self.raw.submitter or not self.waits:
-            return self.file.device
-        request = self.waits[0].request
-        return request.device if request is not None else 0
-
-    @property
     def identity(self) -> tuple[int, ...]:
         """What no other operation has since the boot: thread, number, start."""
         return (self.raw.tid, self.raw.number, self.at[_ENTER])
