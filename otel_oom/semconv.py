@@ -386,7 +386,10 @@ STAGES_OF_CALL = (
     Event(STAGE_WRITEBACK, "The caller begins to write its file's dirty pages back."),
     Event(STAGE_WRITEBACK_END, "It has submitted them all."),
     Event(STAGE_LOG_FORCE, "xfs: it asks for the log to be written."),
-    Event(STAGE_QUEUED, "The last block I/O that the task queued before it slept."),
+    Event(
+        STAGE_QUEUED,
+        "The last block I/O that the task queued before it slept; or an asynchronous one.",
+    ),
     Event(STAGE_STARTED, "The block layer made the request that the task waits for."),
     Event(STAGE_ISSUED, "The request was given to the driver."),
     Event(STAGE_COMPLETED, "The driver said that the request is done."),

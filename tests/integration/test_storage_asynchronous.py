@@ -46,11 +46,11 @@ def device(slow: slow_fuse.SlowFile) -> Iterator[Device]:
 
 
 @contextlib.asynccontextmanager
-async def receiving(device: Device) -> AsyncIterator[list[Span]]:
+async def receiving(devices: str) -> AsyncIterator[list[Span]]:
     """The whole receiver; at the end the list has the spans of asynchronous operations."""
     bench, spans = Bench(), list[Span]()
     sink = Sink(bench.ledger)
-    config = Config(sample=ALWAYS, devices=[device.name])
+    config = Config(sample=ALWAYS, devices=[devices])
     receiver = storage.StorageReceiver(bench.settings("storage"), config, {Signal.TRACES: sink})
     await receiver.start()
     try:
@@ -108,7 +108,7 @@ async def test_each_of_a_fio_run_is_a_span_that_names_the_device(
     engine: str, rw: str, slow: slow_fuse.SlowFile, device: Device
 ) -> None:
     direction = rw.removeprefix("rand")
-    async with receiving(device) as spans:
+    async with receiving(device.name) as spans:
         slow.delay(read_s=SLOW_S, write_s=SLOW_S)
         report = await asyncio.to_thread(
             fio.run,
@@ -131,6 +131,20 @@ async def test_each_of_a_fio_run_is_a_span_that_names_the_device(
     assert len({span.span_id for span in spans}) == 60
     assert [len(span.links) for span in spans] == [1] * 60
     assert {_what(span) for span in spans} == {"submitter"}
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+async def test_a_device_that_the_options_leave_out_is_not_told_of(
+    depth: int, slow: slow_fuse.SlowFile, device: Device
+) -> None:
+    """Whether the file is known, of one operation, or not, of four."""
+    async with receiving(f"not-{device.name}") as spans:
+        slow.delay(read_s=SLOW_S)
+        await asyncio.to_thread(
+            submitting.run, "libaio", "read", device.path, batches=1, depth=depth
+        )
+
+    assert spans == []
 
 
 def _flags(span: Span) -> list[object]:
@@ -198,6 +212,31 @@ def test_what_the_block_layer_splits_is_told_in_parts(
     assert {operation.raw.result for operation in found} == {64 * 1024}
     assert len({operation.identity for operation in found}) == 8
     assert len(submitters(found)) == 2
+
+
+@pytest.mark.parametrize("engine", submitting.ENGINES)
+def test_a_write_that_has_to_be_safe_ends_after_the_flush(
+    engine: str, slow: slow_fuse.SlowFile, device: Device
+) -> None:
+    """Its request ends twice: with its data, and when the device's cache has been flushed."""
+    slow.delay(write_s=SLOW_S / 10, fsync_s=SLOW_S)
+    with following() as running:
+        report = fio.run(
+            filename=device.path,
+            ioengine=engine,
+            rw="randwrite",
+            direct=1,
+            sync="dsync",
+            iodepth=4,
+            number_ios=20,
+            size="32m",
+        )
+        found = told(running, device)
+
+    assert len(found) == report.requests("write") == 20
+    assert {operation.raw.result for operation in found} == {4096}
+    assert all(request(operation).flags & StorageRequestFlag.FLUSH for operation in found)
+    assert min(operation.duration_ns for operation in found) >= SLOW_S * 1e9
 
 
 @pytest.mark.parametrize("engine", submitting.ENGINES)
@@ -308,6 +347,29 @@ def test_registered_files_are_not_guessed(slow: slow_fuse.SlowFile, device: Devi
 
     assert len(found) == 10
     assert {operation.file.inode for operation in found} == {0}
+
+
+@pytest.mark.parametrize("options", [{"sqthread_poll": 1}, {"bs": "256k"}])
+def test_what_threads_of_io_uring_issue_is_nobodys(
+    options: dict[str, object], slow: slow_fuse.SlowFile, device: Device
+) -> None:
+    """A thread that polls the ring, or a worker that gets what has to be split."""
+    slow.delay(read_s=SLOW_S)
+    with device.set_queue("max_sectors_kb", 64), following() as running:
+        report = fio.run(
+            filename=device.path,
+            ioengine="io_uring",
+            rw="randread",
+            direct=1,
+            iodepth=2,
+            number_ios=10,
+            size="32m",
+            **options,
+        )
+        found = told(running, device)
+
+    assert report.requests("read") == 10
+    assert found == []
 
 
 def test_sampled_submissions_are_told_of_one_in_so_many(

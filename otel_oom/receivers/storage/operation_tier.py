@@ -177,7 +177,7 @@ class OperationTier:
 
     def _is_asked_for(self, operation: records.Operation, made: Slow) -> bool:
         """What is not known of an operation, as the device of a call without a file, fits none."""
-        disk = self._disks.get(operation.file.device)
+        disk = self._disks.get(operation.counted_device)
         if not (disk.is_told_of if disk else self._has_all_devices):
             return False
         only = self._filter
