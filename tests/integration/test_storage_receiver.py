@@ -253,6 +253,31 @@ async def test_a_filter_that_fits_nothing_reports_nothing_and_counts_all(
     assert run.differences() == [0, 0, 0]
 
 
+async def test_a_filter_that_fits_no_call_reports_none_and_counts_all(
+    device: block_device.Device, group: block_cgroup.BlockCgroup
+) -> None:
+    only = Filter(process=["no such process"])
+    async with running(thresholds=EVERYTHING, filter=only, sample={"read": 1}) as run:
+        await read(group, device, 20)
+
+    names = {
+        span.name
+        for batch in run.sink.batches
+        if isinstance(batch.data, TracesData)
+        for resource in batch.data.resource_spans
+        for span in resource.scope_spans[0].spans
+        if otlp.attributes(span.attributes)["storage.attribution"] == "task"
+    }
+    assert names == set()
+    calls = run.points()["storage.operation.duration", group.name, device.name, "read"]
+    assert calls.count == 20
+    (slow,) = (line for line in run.receiver.summary() if line.startswith("operations: slow"))
+    left_out = int(slow.split("left out by options ")[1].split()[0])
+    assert left_out >= 20
+    assert "= reported 0 +" in slow
+    assert run.differences() == [0, 0, 0]
+
+
 async def test_signals_that_no_pipeline_wants_are_not_produced(
     device: block_device.Device, group: block_cgroup.BlockCgroup
 ) -> None:
