@@ -14,7 +14,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from otel_oom.pipeline import otlp
 
 Points = dict[tuple[str, Any, Any, Any], ExponentialHistogramDataPoint]
-"""By metric, cgroup, device and operation."""
+"""By metric, cgroup (path, else id), device and operation."""
 
 
 def histograms(messages: Iterable[MetricsData]) -> Points:
@@ -25,8 +25,13 @@ def histograms(messages: Iterable[MetricsData]) -> Points:
             workload = otlp.attributes(resource.resource.attributes)
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
-                    _add(found, workload.get("process.linux.cgroup"), metric)
+                    _add(found, _cgroup(workload), metric)
     return found
+
+
+def _cgroup(workload: dict[str, Any]) -> Any:
+    """Its path; its id if nobody knows the path any more; None for what is nobody's."""
+    return workload.get("process.linux.cgroup", workload.get("storage.cgroup.id"))
 
 
 def _add(found: Points, cgroup: Any, metric: Metric) -> None:

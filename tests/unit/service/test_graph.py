@@ -321,3 +321,11 @@ async def test_a_component_that_fails_to_stop_does_not_keep_the_others(caplog):
     assert world.events[-1] == "stop e1"
     assert world.events.count("stop e1") == 1
     assert any("receivers/r1: failed to stop" in record.message for record in caplog.records)
+
+
+def test_what_one_receiver_notes_the_others_can_ask_for():
+    world = World()
+    build(world, {"logs": "r1 e1", "traces": "r2 e1"})
+    (first,), (second,) = world.named("r1"), world.named("r2")
+
+    assert first.settings.incidents is second.settings.incidents
