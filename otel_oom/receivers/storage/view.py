@@ -92,7 +92,7 @@ class Viewer:
             "cgroup": self._cgroup_path(slow.cgroup_id) or "",
             "device": subject.device,
             "path": subject.path,
-            "inode": subject.inode,
+            "inode": slow.inode,
             "error": subject.error,
             "layer": verdict.layer,
             "share": verdict.share,
