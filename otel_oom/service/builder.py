@@ -14,6 +14,7 @@ from otel_oom.pipeline import accounting, component
 from otel_oom.pipeline.consumer import Consumer, FanOut
 from otel_oom.pipeline.data import Batch, Signal
 from otel_oom.pipeline.incidents import Incidents
+from otel_oom.pipeline.views import Views
 from otel_oom.service import board as boards
 from otel_oom.service.graph import Graph, Node
 from otel_oom.service.settings import AgentConfig, Pipeline
@@ -67,6 +68,7 @@ class _Builder:
         self._ledger = ledger
         self._board = board
         self._incidents = Incidents()
+        self._views = Views()
         self._exporters: dict[ComponentId, Node] = {}
         self._processors: dict[int, list[Node]] = collections.defaultdict(list)
         """By their position from the end of their pipeline."""
@@ -130,6 +132,7 @@ class _Builder:
             board=self._board,
             version=otel_oom.__version__,
             incidents=self._incidents,
+            views=self._views,
         )
         try:
             return factory.create(settings, config, *links)

@@ -9,6 +9,7 @@ and holds its count against the kernel's.
 from __future__ import annotations
 
 import asyncio
+import functools
 import pathlib
 from collections.abc import Mapping
 
@@ -16,7 +17,7 @@ from otel_oom import errors
 from otel_oom.pipeline import component, receiving
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Signal
-from otel_oom.receivers.oom import capture, doctor, state
+from otel_oom.receivers.oom import capture, doctor, state, view
 from otel_oom.receivers.oom.config import Config
 
 _RECHECK_S = 0.3
@@ -39,6 +40,7 @@ class OomReceiver:
         self._timer: asyncio.Handle | None = None
         self._capture: capture.Capture | None = None
         self._summary: list[str] = []
+        self._recent = view.Recent()
         self._unsaved: tuple[int, state.Saved] | None = None
 
     async def start(self) -> None:
@@ -66,6 +68,7 @@ class OomReceiver:
     def _register(self, running: capture.Capture) -> None:
         ledger, name = self._settings.ledger, self._settings.name
         ledger.hold(name, self._outbox.held)
+        self._settings.views.offer(name, functools.partial(self._recent.make, running.kernel_lost))
         ledger.gauge("kernel_lost", name, running.kernel_lost)
         ledger.gauge("oom_reconcile_difference", name, running.difference)
 
@@ -74,6 +77,7 @@ class OomReceiver:
         running, self._capture = self._capture, None
         if running is None:
             return
+        self._settings.views.withdraw(self._settings.name)
         asyncio.get_running_loop().remove_reader(running.ring.fd)
         for task in self._tasks:
             task.cancel()
@@ -122,6 +126,7 @@ class OomReceiver:
     def _emit_ready(self, running: capture.Capture, ready: capture.Ready) -> None:
         reports, spans = ready
         if reports:
+            self._recent.note(reports)
             self._outbox.put(running.logs(reports))
         if spans:
             self._outbox.put(running.spans(spans))

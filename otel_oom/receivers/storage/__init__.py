@@ -50,6 +50,7 @@ class StorageReceiver:
         name, ledger = settings.name, settings.ledger
         ledger.hold(name, self._outbox.held)
         ledger.gauge("kernel_lost", name, running.lost)
+        settings.views.offer(name, running.viewer.make)
         self._report(running)
         self._listen(running)
         self._collector = receiving.supervised(
@@ -70,6 +71,8 @@ class StorageReceiver:
         running, self._capture = self._capture, None
         if running is None:
             return
+        self._settings.views.withdraw(self._settings.name)
+        running.viewer.forget()
         self._unlisten(running)
         if self._collector:
             self._collector.cancel()

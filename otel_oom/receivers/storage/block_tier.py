@@ -75,7 +75,7 @@ class BlockTier:
         exemplars = [
             example for pair in told for example in self._exemplars(*pair, boot_to_unix_ns)
         ]
-        return tiers.Drained(batches, exemplars)
+        return tiers.Drained(batches, exemplars, found)
 
     def read(self) -> tiers.Reading:
         """Both histograms of every series, and the errors."""
@@ -92,7 +92,7 @@ class BlockTier:
             semconv.METRIC_QUEUE_DURATION: {key: one.queue for key, one in series.items()},
             semconv.METRIC_DEVICE_DURATION: {key: one.device for key, one in series.items()},
         }
-        return tiers.Reading(histograms, errors)
+        return tiers.Reading(histograms, errors, series)
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Give their slots to others; the kernel's errors stay, and are not counted again."""

@@ -14,12 +14,15 @@ from otel_oom.pipeline.data import Batch
 from otel_oom.pipeline.incidents import Incidents
 from otel_oom.receivers.storage import (
     block_tier,
+    calls,
     devices,
     encode,
     metrics,
     operation_tier,
+    slowest,
     streams,
     tiers,
+    view,
     workloads,
 )
 from otel_oom.receivers.storage.config import Config
@@ -62,6 +65,11 @@ class Capture:
                 self.left_out[name] = str(error)
         self._streams = streams.Streams(config, self.cgroups, disks, time.time_ns())
         self._encoder = metrics.Encoder(version)
+        self._slowest = slowest.Slowest()
+        sampled = {name: config.sampled(name) for name in calls.NAMES}
+        self.viewer = view.Viewer(
+            self.tiers, self._streams, self._slowest, self.cgroups.path, sampled
+        )
 
     def describe(self) -> str:
         """The tiers, and what was left out, on one line."""
@@ -78,6 +86,8 @@ class Capture:
             return False
         for batch in drained.batches:
             put(batch)
+        if drained.slow:
+            self._slowest.note(drained.slow, time.monotonic())
         for example in drained.exemplars:
             stream = self._streams.find(tier, example.metric, example.key)
             if stream is not None:

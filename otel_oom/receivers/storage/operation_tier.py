@@ -90,8 +90,10 @@ class OperationTier:
         if not told:
             return tiers.Drained(())
         to_unix_ns = self._clock.to_unix_ns()
-        batches = self._encoder.batches([one for _, one in told], to_unix_ns, time.time_ns())
-        return tiers.Drained(batches, [self._exemplar(*pair, to_unix_ns) for pair in told])
+        slows = [one for _, one in told]
+        batches = self._encoder.batches(slows, to_unix_ns, time.time_ns())
+        exemplars = [self._exemplar(*pair, to_unix_ns) for pair in told]
+        return tiers.Drained(batches, exemplars, slows)
 
     def read(self) -> tiers.Reading:
         """Durations of all calls, and the errors."""

@@ -7,11 +7,15 @@ Each stands alone; the receiver works with either, or with both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from otel_oom import semconv
 from otel_oom.pipeline.data import Batch
-from otel_oom.receivers.storage.histogram import Histogram, Key
+from otel_oom.receivers.storage.histogram import Histogram, Key, Series
+from otel_oom.receivers.storage.slow import Slow
+
+_NO_SERIES: Mapping[Key, Series] = MappingProxyType({})
 
 
 class Exemplar(NamedTuple):
@@ -26,21 +30,23 @@ class Exemplar(NamedTuple):
 
 
 class Drained(NamedTuple):
-    """Slow operations of one turn, as spans and log records."""
+    """Slow operations of one turn, as spans and log records, and as they are."""
 
     batches: Sequence[Batch]
     exemplars: Sequence[Exemplar] = ()
+    slow: Sequence[Slow] = ()
 
 
 class Reading(NamedTuple):
     """All that a tier has counted since it began, or since `forget`.
 
     A histogram that did not move since the last reading is the same object. Errors are counted
-    by key and by the error's name.
+    by key and by the error's name. Of block requests, `series` has all that is counted.
     """
 
     histograms: Mapping[semconv.Metric, Mapping[Key, Histogram]]
     errors: Mapping[tuple[Key, str], int]
+    series: Mapping[Key, Series] = _NO_SERIES
 
 
 class Tier(Protocol):
