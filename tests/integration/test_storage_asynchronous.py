@@ -46,17 +46,18 @@ def device(slow: slow_fuse.SlowFile) -> Iterator[Device]:
 
 
 @contextlib.asynccontextmanager
-async def receiving(devices: str) -> AsyncIterator[list[Span]]:
-    """The whole receiver; at the end the list has the spans of asynchronous operations."""
-    bench, spans = Bench(), list[Span]()
+async def receiving(devices: str) -> AsyncIterator[tuple[list[Span], list[str]]]:
+    """The whole receiver; at the end there are the asynchronous spans, and its closing lines."""
+    bench, spans, lines = Bench(), list[Span](), list[str]()
     sink = Sink(bench.ledger)
     config = Config(sample=ALWAYS, devices=[devices])
     receiver = storage.StorageReceiver(bench.settings("storage"), config, {Signal.TRACES: sink})
     await receiver.start()
     try:
-        yield spans
+        yield spans, lines
     finally:
         await receiver.shutdown()
+    lines += receiver.summary()
     for batch in sink.batches:
         assert isinstance(batch.data, TracesData)
         for resource in batch.data.resource_spans:
@@ -108,7 +109,7 @@ async def test_each_of_a_fio_run_is_a_span_that_names_the_device(
     engine: str, rw: str, slow: slow_fuse.SlowFile, device: Device
 ) -> None:
     direction = rw.removeprefix("rand")
-    async with receiving(device.name) as spans:
+    async with receiving(device.name) as (spans, lines):
         slow.delay(read_s=SLOW_S, write_s=SLOW_S)
         report = await asyncio.to_thread(
             fio.run,
@@ -123,7 +124,7 @@ async def test_each_of_a_fio_run_is_a_span_that_names_the_device(
         slow.delay()
 
     found = [otlp.attributes(span.attributes) for span in spans]
-    assert len(spans) == report.requests(direction) == 60
+    assert len(spans) == report.requests(direction) == 60, lines
     assert {span.name for span in spans} == {f"storage.{direction}"}
     assert [one["storage.delay.layer"] for one in found].count("device") >= 57
     assert {one["storage.bytes"] for one in found} == {4096}
@@ -138,7 +139,7 @@ async def test_a_device_that_the_options_leave_out_is_not_told_of(
     depth: int, slow: slow_fuse.SlowFile, device: Device
 ) -> None:
     """Whether the file is known, of one operation, or not, of four."""
-    async with receiving(f"not-{device.name}") as spans:
+    async with receiving(f"not-{device.name}") as (spans, _):
         slow.delay(read_s=SLOW_S)
         await asyncio.to_thread(
             submitting.run, "libaio", "read", device.path, batches=1, depth=depth
