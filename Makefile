@@ -10,9 +10,10 @@ ARGS ?=
 SOURCES := $(shell find otel_oom -name __pycache__ -prune -o -name objects -prune -o -print)
 PROBES := $(wildcard bpf/*.bpf.c)
 OBJECTS := $(PROBES:bpf/%.bpf.c=otel_oom/bpf/objects/%.bpf.o)
-C_FILES := $(wildcard bpf/*.[ch] bpf/bcc/*.[ch] tests/doubles/*.c) $(filter-out %/vmlinux.h,$(wildcard bpf/include/*.h))
+C_FILES := $(wildcard bpf/*.[ch] bpf/*/*.[ch] tests/doubles/*.c)
 
 PACKAGES := clang llvm clang-format libbpf1 libbpf-dev libc6-dev python3-venv
+TEST_PACKAGES := e2fsprogs xfsprogs btrfs-progs fio
 IMAGE_PACKAGES := buildah runc mmdebstrap
 KERNEL_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs
 
@@ -38,6 +39,7 @@ demo: venv ## run the agent, make a real OOM kill whose victim is not the trigge
 	$(BIN)/python -P tools/demo.py $(ARGS)
 
 test: venv ## run the tests against the installed wheel (ARGS="-k name")
+	@tools/deps.sh $(TEST_PACKAGES)
 	$(BIN)/python -P -m pytest --installed $(ARGS)
 
 lint: venv ## ruff, mypy, the layers of imports, clang-format, generated files
@@ -88,5 +90,5 @@ $(VENV)/.wheel: $(VENV)/.dev $(SOURCES) $(OBJECTS) README.md LICENSE bpf/LICENSE
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps build/wheel/*.whl
 	@touch $@
 
-otel_oom/bpf/objects/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/include/*.h bpf/include/*/*.h) | deps
+otel_oom/bpf/objects/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/*/*.h) | deps
 	@$(MAKE) --no-print-directory -C bpf

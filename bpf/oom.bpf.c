@@ -21,6 +21,9 @@
 #include "oom.h"
 
 #define MAX_VICTIMS 8192
+#define ENTRIES_LEN                                                                                \
+	(OOM_MEMCGS * sizeof(struct oom_memcg) + 2 * OOM_ANCESTORS * sizeof(struct oom_process))
+#define TAIL_LEN (ENTRIES_LEN + 2 * OOM_PATH_LEN)
 #define NO_UNROLL _Pragma("clang loop unroll(disable)")
 
 /* What the hooks before the mark leave for it. */
@@ -33,14 +36,14 @@ struct decision {
 	__s32 order;
 	__u32 gfp;
 	__u32 open; /* between entry and return of oom_kill_process */
-	__u32 kill_hooked; /* __oom_kill_process was seen in this decision */
+	__u32 kill_hooked; /* no __oom_kill_process goes unseen */
 	__u32 killing_tgid; /* its victim, until marked */
 	__u64 killing_task;
 };
 
 struct scratch {
 	struct oom_mark mark;
-	char paths[OOM_PATHS_LEN + OOM_NAME_LEN];
+	char tail[TAIL_LEN + OOM_NAME_LEN]; /* the last name begins before TAIL_LEN */
 };
 
 struct args_scratch {
@@ -104,6 +107,7 @@ struct {
 
 /* Keeps the records in the object's BTF, from which Python's view is made. */
 const struct oom_mark *_anchor_mark __attribute__((unused));
+const struct oom_memcg *_anchor_memcg __attribute__((unused));
 const struct oom_delivered *_anchor_delivered __attribute__((unused));
 const struct oom_exited *_anchor_exited __attribute__((unused));
 const enum oom_kind *_anchor_kind __attribute__((unused));
@@ -133,6 +137,26 @@ static __always_inline void clear(struct oom_mark *mark)
 		word[i] = 0;
 }
 
+/*
+ * Where the tail ends. It is kept in memory alone: of what is read from there the verifier knows
+ * nothing but what the reader checks, and so need not follow each length that it can have.
+ */
+static __always_inline __u64 tail_end(const struct scratch *scratch)
+{
+	return *(const volatile __u32 *)&scratch->mark.tail_len;
+}
+
+/* Room for one more entry of the tail. */
+static __always_inline void *append(struct scratch *scratch, __u32 size)
+{
+	__u64 at = tail_end(scratch);
+
+	if (at > ENTRIES_LEN - size)
+		return NULL;
+	scratch->mark.tail_len = at + size;
+	return &scratch->tail[at];
+}
+
 static __always_inline struct mem_cgroup *task_memcg(const struct task_struct *task)
 {
 	int id = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
@@ -152,6 +176,7 @@ static __always_inline void fill_process(struct oom_process *process,
 
 	process->tgid = BPF_CORE_READ(task, tgid);
 	process->start_boot_ns = BPF_CORE_READ(leader, start_boottime);
+	__builtin_memset(process->comm, 0, sizeof(process->comm)); /* the tail has older ones */
 	bpf_core_read_str(process->comm, sizeof(process->comm), &leader->comm);
 	process->vpid = BPF_CORE_READ(pid, numbers[level].nr);
 	process->rss_pages = 0;
@@ -160,9 +185,11 @@ static __always_inline void fill_process(struct oom_process *process,
 				     rss_pages(mm, RSS_SHMEM);
 }
 
-static __always_inline __u32 fill_ancestors(struct oom_process *ancestor,
-					    const struct task_struct *task)
+/* Appends them, the parent first; returns how many. */
+static __always_inline __u32 append_ancestors(struct scratch *scratch,
+					      const struct task_struct *task)
 {
+	struct oom_process *ancestor;
 	int i;
 
 	NO_UNROLL
@@ -170,7 +197,10 @@ static __always_inline __u32 fill_ancestors(struct oom_process *ancestor,
 		task = BPF_CORE_READ(task, real_parent);
 		if (!task || !BPF_CORE_READ(task, tgid))
 			break;
-		fill_process(&ancestor[i], task);
+		ancestor = append(scratch, sizeof(*ancestor));
+		if (!ancestor)
+			break;
+		fill_process(ancestor, task);
 	}
 	return i;
 }
@@ -209,43 +239,54 @@ static __always_inline void fill_memcg(struct oom_memcg *ret, const struct mem_c
 		ret->flags |= OOM_MEMCG_LOCKED;
 }
 
-static __always_inline __u32 fill_memcgs(struct oom_memcg *ret, const struct mem_cgroup *memcg)
+/* Appends them, the given one first; returns how many. */
+static __always_inline __u32 append_memcgs(struct scratch *scratch, const struct mem_cgroup *memcg)
 {
+	struct oom_memcg *ret;
 	int i;
 
 	NO_UNROLL
 	for (i = 0; i < OOM_MEMCGS && memcg; i++) {
-		fill_memcg(&ret[i], memcg);
+		ret = append(scratch, sizeof(*ret));
+		if (!ret)
+			break;
+		fill_memcg(ret, memcg);
 		memcg = (struct mem_cgroup *)BPF_CORE_READ(memcg, css.parent);
 	}
 	return i;
 }
 
-/* Appends the names from the leaf up, without the root's; returns the new length. */
-static __always_inline __u32 append_path(struct scratch *scratch, __u32 len, __u32 limit,
+/*
+ * Appends the names from the leaf up, without the root's, while the tail ends before `limit`;
+ * returns their bytes.
+ */
+static __always_inline __u32 append_path(struct scratch *scratch, __u32 limit,
 					 const struct mem_cgroup *memcg, __u32 cut_flag)
 {
 	const struct kernfs_node *kn = BPF_CORE_READ(memcg, css.cgroup, kn);
+	__u32 start = tail_end(scratch);
 	const struct kernfs_node *parent;
 	long copied;
+	__u64 at;
 	int i;
 
 	NO_UNROLL
 	for (i = 0; i < OOM_PATH_COMPONENTS; i++) {
 		parent = kernfs_parent(kn);
 		if (!parent)
-			return len;
-		if (len >= limit)
+			return tail_end(scratch) - start;
+		at = tail_end(scratch);
+		if (at >= limit)
 			break;
-		copied = bpf_probe_read_kernel_str(&scratch->paths[len], OOM_NAME_LEN,
+		copied = bpf_probe_read_kernel_str(&scratch->tail[at], OOM_NAME_LEN,
 						   BPF_CORE_READ(kn, name));
 		if (copied <= 0 || copied > OOM_NAME_LEN)
 			break;
-		len += copied;
+		scratch->mark.tail_len = at + copied;
 		kn = parent;
 	}
 	scratch->mark.flags |= cut_flag;
-	return len;
+	return tail_end(scratch) - start;
 }
 
 /*
@@ -254,24 +295,25 @@ static __always_inline __u32 append_path(struct scratch *scratch, __u32 len, __u
  * does, which moves before the mark and under the same lock. User space seeds what the memcgs
  * counted before the load; a memcg made since starts from 0. The root's cannot be read there.
  */
-static __always_inline void tell_kill(struct oom_mark *mark, struct decision *decision,
+static __always_inline void tell_kill(struct scratch *scratch, struct decision *decision,
 				      struct oom_counters *counts)
 {
-	__u64 *seen = bpf_map_lookup_elem(&memcg_kills, &mark->memcg[0].id);
+	const struct oom_memcg *own = (void *)scratch->tail;
+	struct oom_mark *mark = &scratch->mark;
+	__u64 *seen = mark->memcgs ? bpf_map_lookup_elem(&memcg_kills, &own->id) : NULL;
 	__u64 before = seen ? *seen : 0;
 
 	if (decision->kill_hooked) {
 		mark->flags |= OOM_MARK_KILLED_KNOWN;
 		if (decision->killing_tgid == mark->header.tgid)
 			mark->flags |= OOM_MARK_KILLED;
-	} else if (seen || mark->memcg[0].level) {
+	} else if (seen || (mark->memcgs && own->level)) {
 		mark->flags |= OOM_MARK_KILLED_KNOWN;
-		if (mark->memcg[0].local_oom_kills != before)
+		if (own->local_oom_kills != before)
 			mark->flags |= OOM_MARK_KILLED;
 	}
 	if (mark->memcgs)
-		bpf_map_update_elem(&memcg_kills, &mark->memcg[0].id,
-				    &mark->memcg[0].local_oom_kills, BPF_ANY);
+		bpf_map_update_elem(&memcg_kills, &own->id, &own->local_oom_kills, BPF_ANY);
 	decision->killing_tgid = 0;
 	decision->killing_task = 0;
 	if (!(mark->flags & OOM_MARK_KILLED_KNOWN))
@@ -302,9 +344,10 @@ static __always_inline void fill_trigger(struct oom_mark *mark, const struct tas
 		mark->flags |= OOM_MARK_TRIGGER_KTHREAD;
 }
 
-static __always_inline void fill_victim(struct oom_mark *mark, const struct task_struct *victim)
+static __always_inline void fill_victim(struct scratch *scratch, const struct task_struct *victim)
 {
 	struct mem_cgroup *memcg = task_memcg(victim);
+	struct oom_mark *mark = &scratch->mark;
 
 	mark->flags |= OOM_MARK_HAS_VICTIM;
 	fill_process(&mark->victim, victim);
@@ -313,8 +356,8 @@ static __always_inline void fill_victim(struct oom_mark *mark, const struct task
 	mark->uid = BPF_CORE_READ(victim, cred, uid.val);
 	mark->score_adj = BPF_CORE_READ(victim, signal, oom_score_adj);
 	fill_memory(mark, victim);
-	mark->ancestors = fill_ancestors(mark->ancestor, victim);
-	mark->memcgs = fill_memcgs(mark->memcg, memcg);
+	mark->memcgs = append_memcgs(scratch, memcg);
+	mark->ancestors = append_ancestors(scratch, victim);
 	if (BPF_CORE_READ(memcg, css.cgroup, root, hierarchy_id))
 		mark->flags |= OOM_MARK_MEMCG_IS_V1;
 }
@@ -356,21 +399,20 @@ static __always_inline void emit_mark(struct scratch *scratch, struct oom_counte
 				      const struct task_struct *trigger)
 {
 	struct oom_mark *mark = &scratch->mark;
-	__u32 len = 0;
+	bool is_other = trigger && mark->trigger.tgid != mark->header.tgid;
+	__u64 len;
 
+	if (is_other)
+		mark->trigger_ancestors = append_ancestors(scratch, trigger);
 	if (victim)
-		len = append_path(scratch, 0, OOM_PATHS_LEN / 2, task_memcg(victim),
-				  OOM_MARK_PATH_CUT);
-	mark->victim_path_len = len;
-	if (trigger && mark->trigger.tgid != mark->header.tgid) {
-		mark->trigger_ancestors = fill_ancestors(mark->trigger_ancestor, trigger);
-		len = append_path(scratch, len, OOM_PATHS_LEN, task_memcg(trigger),
-				  OOM_MARK_TRIGGER_PATH_CUT);
-	}
-	mark->paths_len = len;
-	if (len > sizeof(scratch->paths))
-		return;
-	if (bpf_ringbuf_output(&oom_events, scratch, sizeof(*mark) + len, 0))
+		mark->victim_path_len = append_path(scratch, ENTRIES_LEN + OOM_PATH_LEN,
+						    task_memcg(victim), OOM_MARK_PATH_CUT);
+	if (is_other)
+		mark->trigger_path_len = append_path(scratch, TAIL_LEN, task_memcg(trigger),
+						     OOM_MARK_TRIGGER_PATH_CUT);
+	len = tail_end(scratch);
+	if (len > sizeof(scratch->tail) ||
+	    bpf_ringbuf_output(&oom_events, scratch, sizeof(*mark) + len, 0))
 		add(&counts->lost_marks);
 }
 
@@ -394,8 +436,8 @@ static __always_inline int on_mark(const struct task_struct *victim, __u32 pid)
 	if (!track(mark, victim, counts)) /* first: the victim is on its way */
 		return 0;
 	if (victim)
-		fill_victim(mark, victim);
-	tell_kill(mark, decision, counts);
+		fill_victim(scratch, victim);
+	tell_kill(scratch, decision, counts);
 	fill_decision(mark, decision);
 	fill_trigger(mark, trigger);
 	emit_mark(scratch, counts, victim, trigger);
@@ -442,6 +484,7 @@ static __always_inline int on_decision(const struct oom_control *oc)
 	decision->gfp = BPF_CORE_READ(oc, gfp_mask);
 	decision->killing_task = 0;
 	decision->killing_tgid = 0;
+	decision->kill_hooked = 1; /* probe.py attaches that hook before this one */
 	decision->open = 1;
 	return 0;
 }
@@ -551,7 +594,7 @@ static __always_inline void emit_late_mark(const struct task_struct *victim)
 	mark->header.boot_ns = bpf_ktime_get_boot_ns();
 	mark->pid = BPF_CORE_READ(victim, pid);
 	mark->flags = OOM_MARK_AT_DELIVERY;
-	fill_victim(mark, victim);
+	fill_victim(scratch, victim);
 	emit_mark(scratch, counts, victim, NULL);
 }
 

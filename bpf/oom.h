@@ -15,7 +15,7 @@
 #define OOM_ANCESTORS 8 /* of the victim, and as many of the trigger */
 #define OOM_PATH_COMPONENTS 32
 #define OOM_NAME_LEN 256 /* NAME_MAX and its NUL */
-#define OOM_PATHS_LEN 8192 /* names of the two cgroup paths together */
+#define OOM_PATH_LEN 4096 /* of a cgroup path at least so much is told */
 #define OOM_ARGS_LEN 4096
 
 enum oom_kind {
@@ -70,8 +70,12 @@ struct oom_memcg {
 	__u32 flags; /* enum oom_memcg_flag */
 };
 
-/* Tail: paths_len bytes: names of the victim's cgroup path from the leaf up, each with its
- * NUL, victim_path_len bytes of them; then the trigger's. */
+/*
+ * Tail: tail_len bytes, all that the numbers before it say, in their order: `memcgs` struct
+ * oom_memcg, the victim's own first; `ancestors` struct oom_process, the victim's parent first;
+ * `trigger_ancestors` more, the trigger's; then the names of the victim's cgroup path from the
+ * leaf up, each with its NUL, victim_path_len bytes; and trigger_path_len bytes of the trigger's.
+ */
 struct oom_mark {
 	struct oom_header header;
 	__u64 anon_pages;
@@ -92,17 +96,14 @@ struct oom_mark {
 	__u32 uid;
 	__u32 trigger_tid;
 	__s32 score_adj;
-	__u32 memcgs; /* used entries below */
+	__u32 memcgs;
 	__u32 ancestors;
 	__u32 trigger_ancestors;
 	__u32 victim_path_len;
-	__u32 paths_len;
-	__u32 reserved;
+	__u32 trigger_path_len;
+	__u32 tail_len;
 	struct oom_process victim;
 	struct oom_process trigger;
-	struct oom_process ancestor[OOM_ANCESTORS]; /* parent first */
-	struct oom_process trigger_ancestor[OOM_ANCESTORS];
-	struct oom_memcg memcg[OOM_MEMCGS]; /* the victim's first */
 };
 
 /* SIGKILL reached the victim. Tail: args_len bytes of its command line, NULs between. */
@@ -135,7 +136,7 @@ struct oom_counters {
 _Static_assert(sizeof(struct oom_header) == 24, "regenerate events.py");
 _Static_assert(sizeof(struct oom_process) == 40, "regenerate events.py");
 _Static_assert(sizeof(struct oom_memcg) == 56, "regenerate events.py");
-_Static_assert(sizeof(struct oom_mark) == 2000, "regenerate events.py");
+_Static_assert(sizeof(struct oom_mark) == 240, "regenerate events.py");
 _Static_assert(sizeof(struct oom_delivered) == 32, "regenerate events.py");
 _Static_assert(sizeof(struct oom_exited) == 32, "regenerate events.py");
 _Static_assert(sizeof(struct oom_counters) == 80, "regenerate events.py");

@@ -92,7 +92,7 @@ static __always_inline __u32 operation_of(__u32 op)
 		return STORAGE_OPERATION_WRITE_ZEROES;
 	if (op == REQ_OP_SECURE_ERASE)
 		return STORAGE_OPERATION_SECURE_ERASE;
-	if (is_zone_append(op))
+	if (op == settings.zone_append)
 		return STORAGE_OPERATION_ZONE_APPEND;
 	return STORAGE_OPERATION_OTHER;
 }

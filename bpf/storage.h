@@ -134,7 +134,7 @@ struct storage_settings {
 	__u32 io_stat; /* RQF_IO_STAT */
 	__u32 flush_sequence; /* RQF_FLUSH_SEQ */
 	__u32 slots;
-	__u32 reserved;
+	__u32 zone_append; /* REQ_OP_ZONE_APPEND, or what no operation is */
 };
 
 _Static_assert(sizeof(struct storage_key) == 16, "regenerate storage_events.py");

@@ -109,6 +109,44 @@ def doctor(sources: tuple[str, ...], sets: tuple[str, ...], *, as_json: bool) ->
     sys.exit(0 if service.healthy(findings) else _FAILED)
 
 
+@main.command()
+@click.option(
+    "--endpoint",
+    default="127.0.0.1:13133",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The agent's extension `health_check`; it shows its views to its own host only.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.5),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two frames, over which rates are taken.",
+)
+@click.option("--once", is_flag=True, help="Print one frame after one interval, whole, and leave.")
+@click.option(
+    "--sort",
+    type=click.Choice(["rate", "bytes", "p99", "name"]),
+    default="rate",
+    show_default=True,
+    help="What stands first; equals by name.",
+)
+def top(endpoint: str, interval: float, sort: str, *, once: bool) -> None:
+    """Show what a running agent sees of storage: rates, latency, and the slowest operations."""
+    from otel_oom.top import agent, show  # noqa: PLC0415
+
+    draw = show.once if once or not sys.stdout.isatty() else show.until_stopped
+    try:
+        draw(endpoint, interval, sort)
+    except KeyboardInterrupt:
+        sys.exit(0)
+    except (agent.NoAnswer, ValueError) as error:
+        click.echo(error, err=True)
+        sys.exit(_FAILED)
+
+
 def _load(sources: tuple[str, ...], sets: tuple[str, ...]) -> AgentConfig:
     """Load the configuration, or print what is wrong with it and leave."""
     from otel_oom.service import config as configs  # noqa: PLC0415

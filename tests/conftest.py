@@ -7,6 +7,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -15,7 +16,24 @@ from doubles import real_collector, skips
 
 import otel_oom
 
-_NEEDS = {"root": skips.root, "go": skips.go, "image": skips.image, "kernels": skips.kernels}
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
+
+_NEEDS = {
+    "root": skips.root,
+    "storage": skips.storage,
+    "go": skips.go,
+    "image": skips.image,
+    "kernels": skips.kernels,
+}
+
+
+# A property holds or it does not; how long an example takes is the machine's other work.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,17 +21,22 @@ from doubles import memory_cgroup
 MIB = 1 << 20
 PATIENCE_S = 30.0
 AGENT = [sys.executable, "-P", "-m", "otel_oom", "run"]
+CONFIG = """
+receivers: {{oom: {{state_directory: "{folder}"}}}}
+processors: {{resource: }}
+exporters: {{debug: {{verbosity: normal}}, file: {{path: "{folder}/oom.jsonl"}}}}
+service:
+  pipelines:
+    logs: {{receivers: [oom], processors: [resource], exporters: [debug, file]}}
+    traces: {{receivers: [oom], processors: [resource], exporters: [file]}}
+    metrics: {{receivers: [oom], processors: [resource], exporters: [file]}}
+"""
 
 
 def main() -> int:
     """Show one kill; 0 if its record came."""
     with tempfile.TemporaryDirectory() as folder:
-        sets = [
-            f"receivers.oom.state_directory={folder}",
-            f"exporters.file.path={folder}/oom.jsonl",
-            "extensions.health_check.endpoint=127.0.0.1:0",
-        ]
-        command = AGENT + [word for item in sets for word in ("--set", item)]
+        command = [*AGENT, "--config", f"yaml:{CONFIG.format(folder=folder)}"]
         agent = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
         )

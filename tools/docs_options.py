@@ -120,6 +120,8 @@ def _default_text(value: Any, hint: Any, *, is_block: bool) -> str:
     tree = render.to_tree(value, hint)
     if isinstance(tree, bool):
         tree = str(tree).lower()
+    if isinstance(tree, dict):
+        tree = f"{{{', '.join(f'{key}: {one}' for key, one in tree.items())}}}"
     if isinstance(tree, list):
         tree = f"[{', '.join(map(str, tree))}]"
     return f"`{tree}`"

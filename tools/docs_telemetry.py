@@ -27,8 +27,8 @@ _OWN_METRICS = {
     "rejected": "Items refused for good by a destination (partial success included).",
     "dropped": "Items given up by the agent, by `reason`.",
     "held": "Items on their way now: in a queue, a batch, an outbox.",
-    "kernel_lost": "Ring records that found no room, and runs of our programs that the kernel "
-    "skipped.",
+    "kernel_lost": "Ring records that found no room, runs of our programs that the kernel skipped, "
+    "and what else the receiver had no room for.",
     "oom_reconcile_difference": "Kills that the identities cannot explain. Positive: the kernel "
     "counted them and we did not see them. Negative: a bug of ours.",
     "event_loop_lag_s": "How late the event loop ran a timer: the worst of the last minute.",
@@ -43,16 +43,29 @@ _HEAD = """
 # Telemetry
 
 What the agent emits. A name of the OpenTelemetry semantic conventions is used where one exists
-(*conventional*); our own names are in `oom.*` and `linux.psi.*`. Sizes are bytes, durations of
-attributes are seconds, pids are of the initial PID namespace. The schema URL on every scope is
-<{schema}>, the scope's name is `{scope}`.
+(*conventional*); our own names are in `oom.*`, `storage.*` and `linux.psi.*`. Sizes are bytes,
+durations are seconds, pids are of the initial PID namespace. The schema URL on every scope is
+<{schema}>, the scope's name is `{oom}` or `{storage}`.
 
-What could not be had is not there, and `oom.missing` says why. See [oom.md](oom.md).
+What could not be had is not there, and `oom.missing` or `storage.missing` says why. See
+[oom.md](oom.md).
 """
 
 _SPAN = (
     "`{span}`, kind INTERNAL: from the mark to the exit. The log record of the same kill has its "
     "ids. Status ERROR if the victim does not exit within `settle_exit`."
+)
+_STORAGE_SPAN = (
+    "`{prefix}` and the operation, as in `{prefix}fsync`, kind INTERNAL: one for each slow or "
+    "sampled operation, from its first stage to its last. Each stage is a span event that has "
+    "`{layer}`, the layer of the gap that ends there. The log record of the same operation has "
+    "its ids and all its stages in `{stages}`. Status ERROR if the operation failed."
+)
+_STORAGE_METRICS = (
+    "The histograms are cumulative, of scale 3: eight buckets for each doubling, so a bucket is "
+    "9 % wide. What is shorter than 2^-22 s (0.24 µs) is in the zero bucket. Their attributes are "
+    "`{operation}`, `{device}` and `{direction}`, those of the errors also `{error}`; the workload "
+    "is on the resource, as `{cgroup}`. Exemplars point at slow spans."
 )
 _COLUMNS = ("attribute", "type", "unit", "stability", "meaning")
 _SELF = (
@@ -66,20 +79,36 @@ _SELF = (
 def page() -> str:
     """The whole page, without the line that says it is generated."""
     parts = [
-        _HEAD.strip().format(schema=semconv.SCHEMA_URL, scope=semconv.SCOPE_OOM),
+        _HEAD.strip().format(
+            schema=semconv.SCHEMA_URL, oom=semconv.SCOPE_OOM, storage=semconv.SCOPE_STORAGE
+        ),
         "## Log records",
         _events(semconv.EVENTS, "`EventName`"),
         "## Spans",
         _SPAN.format(span=semconv.SPAN_OOM_KILL),
         _events(semconv.SPAN_EVENTS, "span event"),
+        _STORAGE_SPAN.format(
+            prefix=semconv.SPAN_STORAGE_PREFIX, layer=semconv.LAYER, stages=semconv.STAGES
+        ),
+        _events(semconv.STAGES_OF_CALL, "span event of a system call"),
+        _events(semconv.STAGES_OF_REQUEST, "span event of a block request"),
         "## Metrics",
         table(
             ("name", "instrument", "unit", "meaning"),
             ((f"`{m.name}`", m.instrument, f"`{m.unit}`", m.brief) for m in semconv.METRICS),
         ),
-        f"Its one attribute is `{semconv.CONSTRAINT}`.",
-        "## Attributes",
-        table(_COLUMNS, map(_attribute, semconv.ATTRIBUTES.values())),
+        f"The one attribute of `{semconv.METRIC_OOM_KILLS.name}` is `{semconv.CONSTRAINT}`.",
+        _STORAGE_METRICS.format(
+            operation=semconv.OPERATION,
+            device=semconv.SYSTEM_DEVICE,
+            direction=semconv.DISK_IO_DIRECTION,
+            error=semconv.ERROR_TYPE,
+            cgroup=semconv.PROCESS_LINUX_CGROUP,
+        ),
+        "## Attributes of a kill",
+        _attributes(semconv.OOM_ATTRIBUTES),
+        "## Attributes of a storage operation",
+        _attributes(semconv.STORAGE_ATTRIBUTES),
         "## The agent about itself",
         _SELF,
         table(("name", "kind", "unit", "attributes", "meaning"), _own_metrics()),
@@ -109,6 +138,10 @@ def counted_names(package: pathlib.Path) -> dict[str, bool]:
                 ):
                     names[name] = method == "gauge"
     return names
+
+
+def _attributes(keys: Iterable[str]) -> str:
+    return table(_COLUMNS, (_attribute(semconv.ATTRIBUTES[key]) for key in keys))
 
 
 def _attribute(found: semconv.Attribute) -> tuple[str, ...]:

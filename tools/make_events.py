@@ -66,6 +66,31 @@ VIEWS = (
             "storage_request_flag": ("STORAGE_REQUEST_", "IntFlag"),
         },
     ),
+    View(
+        "storage_operations_events.py",
+        "storage_operations",
+        (
+            "storage_request",
+            "storage_wait",
+            "storage_file",
+            "storage_operation",
+            "storage_report",
+            "storage_bits",
+            "storage_settings",
+            "storage_call_key",
+            "storage_call_histogram",
+            "storage_call_error_key",
+            "storage_operation_counters",
+        ),
+        {
+            "storage_call": ("STORAGE_CALL_", "IntEnum"),
+            "storage_event": ("STORAGE_EVENT_", "IntEnum"),
+            "storage_cause": ("STORAGE_CAUSE_", "IntEnum"),
+            "storage_wait_flag": ("STORAGE_WAIT_", "IntFlag"),
+            "storage_operation_flag": ("STORAGE_OPERATION_", "IntFlag"),
+            "storage_request_flag": ("STORAGE_REQUEST_", "IntFlag"),
+        },
+    ),
 )
 INTEGERS = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}
 

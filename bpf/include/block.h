@@ -6,17 +6,9 @@
 #ifndef OTEL_OOM_BLOCK_H
 #define OTEL_OOM_BLOCK_H
 
+#include "files.h"
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct super_block {
-	__u32 s_dev;
-};
-
-struct inode {
-	unsigned short i_mode;
-	unsigned long i_ino;
-	struct super_block *i_sb;
-};
 
 struct address_space {
 	struct inode *host;
@@ -47,6 +39,7 @@ struct bio_vec {
 };
 
 struct bvec_iter {
+	unsigned int bi_size;
 	unsigned int bi_idx;
 };
 
@@ -93,15 +86,6 @@ struct request___rq_disk {
 	struct gendisk *rq_disk;
 };
 
-enum req_op {
-	REQ_OP_ZONE_APPEND = 7, /* the value is relocated: it was 13 */
-};
-
-/* Before "block: Use enum req_op where appropriate" (v6.0). */
-enum req_opf {
-	REQ_OP_ZONE_APPEND___opf = 13,
-};
-
 enum req_flag_bits {
 	__REQ_SYNC = 11,
 	__REQ_META = 12,
@@ -132,26 +116,10 @@ enum pageflags {
 
 #define PAGE_MAPPING_FLAGS 3
 
-#define S_IFMT 00170000
-#define S_IFBLK 0060000
-
-/*
- * A relocated value whose name the kernel lacks is an instruction that no verifier takes. The
- * empty asm keeps the compiler from computing it before the question whether it exists.
- */
-#define BARRIER asm volatile("")
-
-static __always_inline bool is_zone_append(__u32 op)
+/* A driver's own command. */
+static __always_inline bool is_passthrough(__u32 op)
 {
-	if (bpf_core_enum_value_exists(enum req_op, REQ_OP_ZONE_APPEND)) {
-		BARRIER;
-		return op == bpf_core_enum_value(enum req_op, REQ_OP_ZONE_APPEND);
-	}
-	if (bpf_core_enum_value_exists(enum req_opf, REQ_OP_ZONE_APPEND___opf)) {
-		BARRIER;
-		return op == bpf_core_enum_value(enum req_opf, REQ_OP_ZONE_APPEND___opf);
-	}
-	return false;
+	return op >= REQ_OP_PASSTHROUGH_FIRST && op <= REQ_OP_PASSTHROUGH_LAST;
 }
 
 /* dev_t of the whole disk; 0: the disk is gone. */
@@ -225,6 +193,42 @@ static __always_inline const struct page *folio_start(const struct page *page)
 	if (~info < 1 << 28)
 		return (const void *)((unsigned long)page & info);
 	return (const void *)(info - 1);
+}
+
+/* The inode whose page cache the bio begins with; NULL: direct I/O, swap. */
+static __always_inline const struct inode *bio_owner_inode(const struct bio *bio)
+{
+	const struct bio_vec *vec = BPF_CORE_READ(bio, bi_io_vec);
+	const struct page *page;
+	unsigned long mapping;
+
+	if (!vec)
+		return NULL;
+	vec += BPF_CORE_READ(bio, bi_iter.bi_idx);
+	page = folio_start(BPF_CORE_READ(vec, bv_page));
+	mapping = (unsigned long)BPF_CORE_READ(page, mapping);
+	if (!mapping || mapping & PAGE_MAPPING_FLAGS) /* anonymous */
+		return NULL;
+	return BPF_CORE_READ((struct address_space *)mapping, host);
+}
+
+/*
+ * A completion's status: an errno; since v5.16 blk_status_t, of which all kernels number those up
+ * to BLK_STS_IOERR alike. The errnos of block/blk-core.c, a byte each from the lowest up.
+ */
+#define STATUS_ERRNOS 0x3d3479431c6e5f00ULL /* 1 to 7 */
+#define STATUS_ERRNOS_ABOVE 0x050c54ULL /* 8 to 10 */
+#define STATUS_LAST 10
+
+static __always_inline __s32 status_errno(int status)
+{
+	if (status <= 0)
+		return status;
+	if (status > STATUS_LAST)
+		return -EIO;
+	if (status < 8)
+		return -(__s32)(STATUS_ERRNOS >> status * 8 & 0xff);
+	return -(__s32)(STATUS_ERRNOS_ABOVE >> (status - 8) * 8 & 0xff);
 }
 
 #endif

@@ -63,4 +63,25 @@ static __always_inline void *kprobe_arg1(const void *ctx)
 	return (void *)BPF_CORE_READ(arm64, regs[0]);
 }
 
+/* Second and third argument of a system call, by its registers. */
+static __always_inline __u64 syscall_arg2(const void *ctx)
+{
+	const struct pt_regs___x86 *x86 = ctx;
+	const struct user_pt_regs___arm64 *arm64 = ctx;
+
+	if (bpf_core_field_exists(x86->si))
+		return BPF_CORE_READ(x86, si);
+	return BPF_CORE_READ(arm64, regs[1]);
+}
+
+static __always_inline __u64 syscall_arg3(const void *ctx)
+{
+	const struct pt_regs___x86 *x86 = ctx;
+	const struct user_pt_regs___arm64 *arm64 = ctx;
+
+	if (bpf_core_field_exists(x86->dx))
+		return BPF_CORE_READ(x86, dx);
+	return BPF_CORE_READ(arm64, regs[2]);
+}
+
 #endif

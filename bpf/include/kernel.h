@@ -142,6 +142,7 @@ struct mem_cgroup {
 
 struct css_set {
 	struct cgroup_subsys_state *subsys[16];
+	struct cgroup *dfl_cgrp; /* of the v2 hierarchy */
 };
 
 struct cred {
@@ -179,10 +180,11 @@ struct oom_control {
 struct kernel_siginfo;
 struct k_sigaction;
 
-/* kprobes: the registers that carry the first arguments, by architecture. */
+/* kprobes and system calls: the registers that carry the first arguments, by architecture. */
 struct pt_regs___x86 {
 	unsigned long di;
 	unsigned long si;
+	unsigned long dx;
 };
 
 struct user_pt_regs___arm64 {
@@ -190,6 +192,7 @@ struct user_pt_regs___arm64 {
 };
 
 enum cgroup_subsys_id {
+	io_cgrp_id = 1,
 	memory_cgrp_id = 0, /* the value is relocated: it depends on the kernel's config */
 };
 
@@ -200,7 +203,10 @@ enum memcg_memory_event {
 
 #pragma clang attribute pop
 
+#define EINTR 4
+#define EIO 5
 #define EEXIST 17
+#define ERESTARTSYS 512
 
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004

@@ -21,6 +21,9 @@ _OLD_QUEUE_BITS = {"STATS": 20}
 """As they were before v6.11, when they became enumerators (5f89154e8e9e and its neighbours)."""
 
 
+_NO_OPERATION = 256  # operations have eight bits
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sizes:
     """How large the maps are made. Series take 2112 bytes a CPU each, whether used or not."""
@@ -92,6 +95,12 @@ def possible_cpus(root: pathlib.Path) -> int:
     return int(text.strip().replace("-", ",").rsplit(",", 1)[-1]) + 1
 
 
+def request_bits() -> dict[str, int]:
+    """Masks of a request's `rq_flags` on this kernel: IO_STAT and FLUSH_SEQ."""
+    found = enumerators.kernel_values("__RQF_", tuple(_OLD_REQUEST_BITS))
+    return {name: 1 << bit for name, bit in (_OLD_REQUEST_BITS | found).items()}
+
+
 def _size(loaded: loader.Object, sizes: Sizes) -> None:
     loaded.set_max_entries("storage_requests", sizes.ring_bytes)
     loaded.set_max_entries("storage_series", sizes.cpus * sizes.slots)
@@ -101,16 +110,17 @@ def _size(loaded: loader.Object, sizes: Sizes) -> None:
 
 
 def _settings(sizes: Sizes, stage_ns: int, total_ns: int) -> storage_events.StorageSettings:
-    requests = enumerators.kernel_values("__RQF_", tuple(_OLD_REQUEST_BITS))
+    requests = request_bits()
     queues = enumerators.kernel_values("QUEUE_FLAG_", tuple(_OLD_QUEUE_BITS))
-    bits = _OLD_REQUEST_BITS | requests | _OLD_QUEUE_BITS | queues
+    operations = enumerators.kernel_values("REQ_OP_", ("ZONE_APPEND",))
+    bits = _OLD_QUEUE_BITS | queues
     return storage_events.StorageSettings(
         stage_ns=stage_ns,
         total_ns=total_ns,
         least_ns=min(stage_ns, total_ns),
         queue_stats=1 << bits["STATS"],
-        io_stat=1 << bits["IO_STAT"],
-        flush_sequence=1 << bits["FLUSH_SEQ"],
+        io_stat=requests["IO_STAT"],
+        flush_sequence=requests["FLUSH_SEQ"],
         slots=sizes.slots,
-        reserved=0,
+        zone_append=operations.get("ZONE_APPEND", _NO_OPERATION),
     )

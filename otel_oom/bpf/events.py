@@ -150,21 +150,18 @@ class OomMark(NamedTuple):
     ancestors: int
     trigger_ancestors: int
     victim_path_len: int
-    paths_len: int
-    reserved: int
+    trigger_path_len: int
+    tail_len: int
     victim: bytes
     trigger: bytes
-    ancestor: bytes
-    trigger_ancestor: bytes
-    memcg: bytes
 
 
 class OomMarkLayout:
     """Where struct oom_mark has its fields, in bytes: (offset, size)."""
 
     STRUCT: ClassVar[str] = "oom_mark"
-    SIZE_BYTES: ClassVar[int] = 2000
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQIIQQQQQQQQQqIiIIIIIiIIIIII40s40s320s320s1120s")
+    SIZE_BYTES: ClassVar[int] = 240
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQIIQQQQQQQQQqIiIIIIIiIIIIII40s40s")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
         "header": (0, 24),
         "anon_pages": (24, 8),
@@ -189,13 +186,10 @@ class OomMarkLayout:
         "ancestors": (140, 4),
         "trigger_ancestors": (144, 4),
         "victim_path_len": (148, 4),
-        "paths_len": (152, 4),
-        "reserved": (156, 4),
+        "trigger_path_len": (152, 4),
+        "tail_len": (156, 4),
         "victim": (160, 40),
         "trigger": (200, 40),
-        "ancestor": (240, 320),
-        "trigger_ancestor": (560, 320),
-        "memcg": (880, 1120),
     }
 
 

@@ -34,6 +34,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_object__next_program": (_pointer, (_pointer, _pointer)),
     "bpf_object__find_map_by_name": (_pointer, (_pointer, ctypes.c_char_p)),
     "bpf_program__name": (ctypes.c_char_p, (_pointer,)),
+    "bpf_program__section_name": (ctypes.c_char_p, (_pointer,)),
     "bpf_program__set_autoload": (ctypes.c_int, (_pointer, ctypes.c_bool)),
     "bpf_program__fd": (ctypes.c_int, (_pointer,)),
     "bpf_program__attach": (_pointer, (_pointer,)),
@@ -49,6 +50,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (ctypes.c_int, _pointer, _pointer, ctypes.c_uint64),
     ),
     "btf__load_vmlinux_btf": (_pointer, ()),
+    "btf__load_module_btf": (_pointer, (ctypes.c_char_p, _pointer)),
     "btf__free": (None, (_pointer,)),
     "btf__raw_data": (_pointer, (_pointer, ctypes.POINTER(ctypes.c_uint32))),
     "btf__find_by_name_kind": (ctypes.c_int32, (_pointer, ctypes.c_char_p, ctypes.c_uint32)),
@@ -57,6 +59,21 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ring_buffer__consume": (ctypes.c_int, (_pointer,)),
     "ring_buffer__free": (None, (_pointer,)),
 }
+
+
+class OpenOptions(ctypes.Structure):
+    """`struct bpf_object_open_opts` (libbpf.h) up to the last field that we set."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("object_name", ctypes.c_char_p),
+        ("relaxed_maps", ctypes.c_bool),
+        ("pin_root_path", ctypes.c_char_p),
+        ("removed", ctypes.c_uint32),
+        ("kconfig", ctypes.c_char_p),
+        ("btf_custom_path", ctypes.c_char_p),
+    )
+
 
 log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
 """What libbpf and the verifier last said, a line each; the evidence of a `LoadFailed`."""

@@ -10,14 +10,32 @@ import ctypes
 import mmap
 import pathlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from otel_oom import errors
 from otel_oom.bpf import btf, libbpf
 
+_CAP_SYS_ADMIN = 21
 _EVIDENCE_LINES = 12
 _MISSES = re.compile(rb"recursion_misses:\s+(\d+)")
 _INSTRUCTIONS = re.compile(rb"verified_insns:\s+(\d+)")
+
+
+def may_see_modules() -> bool:
+    """Whether types of the kernel's modules can be looked up: the kernel asks CAP_SYS_ADMIN."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return bool(effective >> _CAP_SYS_ADMIN & 1)
+
+
+def _without_modules() -> libbpf.OpenOptions:
+    """Types from the kernel itself alone.
+
+    For a type that the kernel has not, libbpf before 1.3 asks for the modules', and gives up if
+    it may not; given a file of types, it does not ask.
+    """
+    size = ctypes.sizeof(libbpf.OpenOptions)
+    return libbpf.OpenOptions(sz=size, btf_custom_path=b"/sys/kernel/btf/vmlinux")
 
 
 class Object:
@@ -31,7 +49,8 @@ class Object:
         self._misses = 0
         self._library = libbpf.library()
         libbpf.log.clear()
-        self._object = self._library.bpf_object__open_mem(self._image, len(self._image), None)
+        options = None if may_see_modules() else ctypes.byref(_without_modules())
+        self._object = self._library.bpf_object__open_mem(self._image, len(self._image), options)
         if not self._object:
             raise self._failed("opened")
 
@@ -39,13 +58,19 @@ class Object:
         """The object's own BTF."""
         return btf.Btf(libbpf.raw_btf(self._library.bpf_object__btf(self._object)))
 
+    def programs(self) -> dict[str, str]:
+        """All programs of the object, by name: the hook that the section names (`mark_victim`)."""
+        return {
+            self._library.bpf_program__name(program).decode(): section.decode().partition("/")[2]
+            for program in self._each()
+            if (section := self._library.bpf_program__section_name(program))
+        }
+
     def choose(self, programs: Collection[str]) -> None:
         """Load these programs and no others."""
-        program = self._library.bpf_object__next_program(self._object, None)
-        while program:
+        for program in self._each():
             name = self._library.bpf_program__name(program).decode()
             self._library.bpf_program__set_autoload(program, name in programs)
-            program = self._library.bpf_object__next_program(self._object, program)
 
     def set_max_entries(self, map_name: str, entries: int) -> None:
         """Size of a map (bytes for a ring); only before `load`."""
@@ -121,6 +146,12 @@ class Object:
         if self._object:
             self._library.bpf_object__close(self._object)
             self._object = None
+
+    def _each(self) -> Iterator[int]:
+        program = self._library.bpf_object__next_program(self._object, None)
+        while program:
+            yield program
+            program = self._library.bpf_object__next_program(self._object, program)
 
     def _program(self, name: str) -> int:
         found = self._library.bpf_object__find_program_by_name(self._object, name.encode())

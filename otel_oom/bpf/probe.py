@@ -17,12 +17,13 @@ CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
 
 MARK_BY_TASK, MARK_BY_PID = "on_mark_victim", "on_mark_victim_pid"
 BASE = ("on_signal_deliver", "on_process_exit")
-FENTRY = ("on_oom_kill_process", "on_oom_kill_process_return", "on_oom_kill_one")
+FENTRY = ("on_oom_kill_one", "on_oom_kill_process_return", "on_oom_kill_process")
 KPROBE = (
-    "on_oom_kill_process_kprobe",
-    "on_oom_kill_process_kretprobe",
     "on_oom_kill_one_kprobe",
+    "on_oom_kill_process_kretprobe",
+    "on_oom_kill_process_kprobe",
 )
+"""In the order of attaching: whoever sees a decision begin will also see its kills and its end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -283,7 +283,7 @@ class StorageSettings(NamedTuple):
     io_stat: int
     flush_sequence: int
     slots: int
-    reserved: int
+    zone_append: int
 
 
 class StorageSettingsLayout:
@@ -300,5 +300,5 @@ class StorageSettingsLayout:
         "io_stat": (32, 4),
         "flush_sequence": (36, 4),
         "slots": (40, 4),
-        "reserved": (44, 4),
+        "zone_append": (44, 4),
     }

@@ -5,9 +5,9 @@ cattrs walks the types; the hooks here and in `hooks` make it strict. What it ma
 - a mapping, a list or a nested configuration that is null takes its default; a scalar that is
   null is an error, unless its type has None;
 - a nested configuration keeps, of the default instance that its field has, what is not written;
-- a dataclass may define `validate(self) -> Iterable[tuple[tree.Path, str]]`, which is asked once
-  all types are right: paths from that dataclass on, and messages that quote the YAML key and
-  the relation that is broken.
+- a dataclass may define `validate(self) -> Violations`, which is asked once all types are right:
+  paths from that dataclass on, and messages that quote the YAML key and the relation that is
+  broken.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import functools
 import operator
 import types as python_types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import cattrs
@@ -87,7 +87,7 @@ def _step(error: BaseException) -> tree.Path:
     return ()
 
 
-def _validate(value: Any) -> Iterator[tuple[tree.Path, str]]:
+def _validate(value: Any) -> types.Violations:
     """What the `validate` methods in an instance say, innermost last."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         own = getattr(value, "validate", None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from typing import NewType
 
 Duration = NewType("Duration", float)
@@ -15,6 +16,10 @@ Duration = NewType("Duration", float)
 
 ByteSize = NewType("ByteSize", int)
 """Bytes, written as an integer or with a unit: `512KiB`, `1MiB`, `10MB`."""
+
+Violations = Iterator[tuple[tuple[str | int, ...], str]]
+"""What the `validate` of an options' dataclass yields: the path of the key that cannot be as it is
+(empty for the dataclass itself), and a message that quotes it."""
 
 
 class Secret(str):

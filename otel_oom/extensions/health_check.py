@@ -2,8 +2,9 @@
 
 The default endpoint and the answers are those of the collector's `health_check`: 200 once all
 components run, 503 before, and after one has failed for good. `/telemetry` gives the agent's
-own metrics as JSON. The server understands just enough HTTP/1.1 (RFC 9112) for that, and gives
-every request little room and little time.
+own metrics as JSON. `/views` gives what `otel-oom top` shows, with names of processes and files,
+so only to who asks from the loopback address. The server understands just enough HTTP/1.1
+(RFC 9112) for that, and gives every request little room and little time.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import ipaddress
 import json
-from collections.abc import Iterator, Mapping
+import platform
+import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from otel_oom import errors
+from otel_oom.config.types import Violations
 from otel_oom.pipeline import component, measures
 
 _MAX_HEAD_BYTES = 8192
 _MAX_CONNECTIONS = 64
 _REQUEST_TIMEOUT_S = 5.0
-TELEMETRY_PATH = "/telemetry"
+TELEMETRY_PATH, VIEWS_PATH = "/telemetry", "/views"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +53,15 @@ class Config:
     path: str = "/"
     """Path of the health answer, and of all below it if it ends with a slash. Default `/`."""
 
+    views: bool = True
+    """Whether `/views` answers, which `otel-oom top` needs: to any user of this host it tells
+    names of processes and files. Default true."""
+
     response_body: ResponseBody = dataclasses.field(default_factory=ResponseBody)
     """Fixed texts to answer with. Default: none."""
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what cannot work: the path of the key, and a message that quotes it."""
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
         try:
             split_endpoint(self.endpoint)
         except ValueError as error:
@@ -140,11 +149,13 @@ class HealthCheck:
             return
         else:
             method, target = _request_line(head)
-            response, with_body = self._answer(method, target), method != "HEAD"
+            is_local = _is_loopback(writer.get_extra_info("peername"))
+            response = self._answer(method, target, is_local=is_local)
+            with_body = method != "HEAD"
         writer.write(_encode(response, with_body=with_body))
         await writer.drain()
 
-    def _answer(self, method: str, target: str) -> Response:
+    def _answer(self, method: str, target: str, *, is_local: bool) -> Response:
         path = target.partition("?")[0]
         if not method:
             return _plain(HTTPStatus.BAD_REQUEST)
@@ -152,6 +163,8 @@ class HealthCheck:
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED)
         if path == TELEMETRY_PATH:
             return _json(HTTPStatus.OK, self._telemetry())
+        if path == VIEWS_PATH and self._config.views:
+            return _json(HTTPStatus.OK, self._views()) if is_local else _plain(HTTPStatus.FORBIDDEN)
         own = self._config.path
         if path == own or (own.endswith("/") and path.startswith(own)):
             return self._health()
@@ -181,6 +194,16 @@ class HealthCheck:
             ],
         }
 
+    def _views(self) -> Mapping[str, Any]:
+        board = self._settings.board
+        return {
+            "version": self._settings.version,
+            "host": platform.node(),
+            "ready": board.ready(),
+            "uptime_s": max(0.0, time.time() - board.started_at_s()),
+            "views": self._settings.views.made(),
+        }
+
 
 _UNAVAILABLE = {
     "status": "Server not available",
@@ -197,6 +220,14 @@ def _available(started_s: float) -> Mapping[str, str]:
         "upSince": started.isoformat().replace("+00:00", "Z"),
         "uptime": f"{uptime_s:.9g}s",
     }
+
+
+def _is_loopback(peer: tuple[str, int] | None) -> bool:
+    """Whether the address of a peer is this host's own; `::ffff:127.0.0.1` is, too."""
+    if not peer:
+        return False
+    address = ipaddress.ip_address(peer[0].partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _request_line(head: bytes) -> tuple[str, str]:

@@ -16,6 +16,8 @@ from otel_oom.config.types import ComponentId
 from otel_oom.pipeline import accounting
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Signal
+from otel_oom.pipeline.incidents import Incidents
+from otel_oom.pipeline.views import Views
 
 
 class Kind(enum.StrEnum):
@@ -107,6 +109,10 @@ class Settings:
     report: Callable[[Status], None]
     board: Board
     version: str
+    incidents: Incidents = dataclasses.field(default_factory=Incidents)
+    """Of the whole agent: what a receiver notes here another can link to."""
+    views: Views = dataclasses.field(default_factory=Views)
+    """Of the whole agent: what a receiver offers here an extension shows."""
 
     @property
     def name(self) -> str:

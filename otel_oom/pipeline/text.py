@@ -7,8 +7,10 @@ would obey may reach it.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 
 _KIB = 1024
+_MOST_KEPT = 1024
 
 
 def safe(text: str) -> str:
@@ -31,6 +33,14 @@ def size(count_bytes: float) -> str:
     return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def duration(seconds: float) -> str:
+    """A time for a person, in three digits: `870 ns`, `64.9 ms`, `1.25 s`."""
+    for unit, factor in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
+        if abs(seconds) * factor < 999.5:  # noqa: PLR2004
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s" if abs(seconds) < 999.5 else f"{seconds:.0f} s"  # noqa: PLR2004
+
+
 def time(unix_ns: int, zone: dt.tzinfo | None = None) -> str:
     """Unix nanoseconds as ISO 8601 with milliseconds; the local zone unless another is given."""
     seconds, rest_ns = divmod(unix_ns, 1_000_000_000)
@@ -40,6 +50,17 @@ def time(unix_ns: int, zone: dt.tzinfo | None = None) -> str:
         return f"{unix_ns} ns"
     moment = moment.replace(microsecond=rest_ns // 1000)
     return moment.isoformat(sep=" ", timespec="milliseconds")
+
+
+def iso_time(unix_ns: int) -> str:
+    """Unix nanoseconds as ISO 8601 in UTC, with milliseconds and a `Z`: for machines."""
+    seconds, rest_ns = divmod(unix_ns, 1_000_000_000)
+    return f"{_iso_second(seconds)}.{rest_ns // 1_000_000:03}Z"
+
+
+@functools.lru_cache(_MOST_KEPT)
+def _iso_second(unix_s: int) -> str:
+    return dt.datetime.fromtimestamp(unix_s, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _escape(character: str) -> str:

@@ -21,8 +21,8 @@ import otel_oom
 from otel_oom import errors, telemetry
 from otel_oom.pipeline import accounting, measures
 from otel_oom.service import board as boards
+from otel_oom.service import builder, memory, summary
 from otel_oom.service import graph as graphs
-from otel_oom.service import memory, summary
 from otel_oom.service.settings import AgentConfig
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ def serve(config: AgentConfig, load: Load, *, quiet: bool = False) -> Exit:
     """Run a configuration that was read; `load` reads it again at each reload."""
     set_up_logging(config, quiet=quiet)
     _warn(config)
+    memory.share_one_arena()
     return asyncio.run(Agent(load, config, quiet=quiet).run())
 
 
@@ -172,7 +173,7 @@ class Agent:
         self._ledger.forget_readers()
         self._board.clear()
         self._ledger.gauge("event_loop_lag_s", "", self._lag.read)
-        self._graph = graphs.build(config, self._ledger, self._board)
+        self._graph = builder.build(config, self._ledger, self._board)
         self._exporter = _telemetry(config, self._ledger)
         if self._exporter:
             self._exporter.start()

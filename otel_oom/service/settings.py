@@ -7,8 +7,8 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from otel_oom.config import problems, tree
-from otel_oom.config.types import ComponentId, Duration, Secret
+from otel_oom.config import problems
+from otel_oom.config.types import ComponentId, Duration, Secret, Violations
 from otel_oom.pipeline.component import Factory, Kind
 from otel_oom.pipeline.data import Signal
 
@@ -88,7 +88,7 @@ class Metrics:
     insecure: bool = False
     """Send without TLS. Default false; true is for a collector on the same host."""
 
-    def validate(self) -> Iterator[tuple[tree.Path, str]]:
+    def validate(self) -> Violations:
         """The interval must let time pass."""
         if self.interval <= 0:
             yield ("interval",), "`interval` must be greater than 0"
@@ -127,7 +127,7 @@ class Pipeline:
             for index, id_ in enumerate(getattr(self, kind)):
                 yield kind, index, id_
 
-    def validate(self) -> Iterator[tuple[tree.Path, str]]:
+    def validate(self) -> Violations:
         """A source, a destination, and no component twice."""
         for kind in (Kind.RECEIVER, Kind.EXPORTER):
             if not getattr(self, kind):
@@ -155,7 +155,7 @@ class Service:
     shutdown_timeout: Duration = Duration(10.0)
     """Time for a stop to send what is held. Default `10s`; the rest is counted as dropped."""
 
-    def validate(self) -> Iterator[tuple[tree.Path, str]]:
+    def validate(self) -> Violations:
         """Nothing runs twice."""
         for index, id_ in enumerate(self.extensions):
             if id_ in self.extensions[:index]:

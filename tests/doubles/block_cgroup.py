@@ -29,9 +29,18 @@ class BlockCgroup:
         """Move a process into it, by default this one."""
         (self.path / "cgroup.procs").write_text(str(pid or os.getpid()))
 
-    def run(self, command: list[str]) -> None:
-        """Run a command in it to its end."""
-        subprocess.run(command, check=True, capture_output=True, preexec_fn=self.enter)
+    @property
+    def name(self) -> str:
+        """Its path below the mount, as `process.linux.cgroup` spells it."""
+        return f"/{self.path.name}"
+
+    def run(self, command: list[str]) -> str:
+        """Run a command in it to its end; what it printed.
+
+        A shell enters the cgroup first: `preexec_fn` is unsafe among threads.
+        """
+        enter = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.path / "cgroup.procs")]
+        return subprocess.run([*enter, *command], check=True, capture_output=True, text=True).stdout
 
 
 def hierarchy() -> pathlib.Path | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, LogsData, ResourceLogs, ScopeLogs
@@ -23,6 +26,9 @@ from otel_oom.pipeline import otlp
 from otel_oom.pipeline.accounting import Ledger
 from otel_oom.pipeline.component import Settings, State, Status
 from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.pipeline.sending.retry import RetryConfig
+
+FAST = RetryConfig(initial_interval=0.01, max_interval=0.02, max_elapsed_time=60)
 
 
 class Board:
@@ -100,6 +106,28 @@ class Agent:
     def states(self) -> list[State]:
         """The states reported so far."""
         return [status.state for status in self.statuses]
+
+
+@contextlib.asynccontextmanager
+async def started(module: Any, **config: Any) -> AsyncIterator[tuple[Agent, Any]]:
+    """A started exporter in an agent; at the end the sum closes and nothing is held."""
+    agent = Agent(module.FACTORY.type_name)
+    values = {"retry_on_failure": FAST, **config}
+    exporter = module.FACTORY.create(agent.settings, module.Config(**values))
+    await exporter.start()
+    try:
+        yield agent, exporter
+    finally:
+        await exporter.shutdown()
+        assert "held" not in agent.sum()
+
+
+async def settled(agent: Agent, signal: Signal = Signal.LOGS) -> dict[str, int]:
+    """Wait until nothing is held, and return the sum."""
+    async with asyncio.timeout(30):
+        while "held" in agent.sum(signal):
+            await asyncio.sleep(0.005)
+    return agent.sum(signal)
 
 
 def logs(*names: str, resource: str = "r") -> Batch:

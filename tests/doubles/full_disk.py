@@ -20,15 +20,11 @@ LIMIT_BYTES = 16 * 1024
 
 
 async def main(path: str) -> None:
-    agent = exporting.Agent("file")
-    config = file.Config(path=path, retry_on_failure=RetryConfig(enabled=False))
-    exporter = file.FileExporter(agent.settings, config)
-    await exporter.start()
-    for name in ("a", "b", "c" * 20 * 1024, "d"):
-        await agent.consume(exporter, exporting.logs(name))
-    while "held" in agent.sum():
-        await asyncio.sleep(0.001)
-    await exporter.shutdown()
+    config = {"path": path, "retry_on_failure": RetryConfig(enabled=False)}
+    async with exporting.started(file, **config) as (agent, exporter):
+        for name in ("a", "b", "c" * 20 * 1024, "d"):
+            await agent.consume(exporter, exporting.logs(name))
+        await exporting.settled(agent)
     print(json.dumps(agent.sum()))
 
 

@@ -14,19 +14,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hashlib
 import itertools
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from doubles import cache
+from doubles import compiled
 
 _V2_FILES = {"limit": "memory.max", "usage": "memory.current", "swap_limit": "memory.swap.max"}
 _V1_FILES = {
@@ -34,7 +31,6 @@ _V1_FILES = {
     "usage": "memory.usage_in_bytes",
     "swap_limit": "memory.memsw.limit_in_bytes",
 }
-_HOG_SOURCE = pathlib.Path(__file__).with_name("hog.c")
 _REMOVAL_S = 10.0
 _POLL_S = 0.001
 _numbers = itertools.count()
@@ -151,6 +147,13 @@ class MemoryCgroup:
         (self.path / name).write_text(text)
 
 
+def kill(group: MemoryCgroup) -> int:
+    """One real kill in a cgroup with a limit below 100 MiB; its victim's pid."""
+    hog = group.hog("eat=100M")
+    assert hog.wait() == -signal.SIGKILL
+    return hog.pid
+
+
 @contextlib.contextmanager
 def temporary(
     limit_bytes: int | None = None, *, group: bool = False, name: str | None = None
@@ -200,26 +203,12 @@ def unavailable() -> str | None:
     return None
 
 
-@functools.cache
 def hog_binary() -> pathlib.Path:
-    """The hog, compiled once for each state of its source and kept in the user's cache."""
-    source = _HOG_SOURCE.read_bytes()
-    binary = cache.folder(f"hog-{hashlib.sha256(source).hexdigest()[:16]}") / "hog"
-    if not binary.exists():
-        compiler = shutil.which("cc") or shutil.which("clang")
-        if compiler is None:
-            raise Unavailable("no C compiler for the hog: apt-get install clang libc6-dev")
-        _compile(compiler, binary)
-    return binary
-
-
-def _compile(compiler: str, binary: pathlib.Path) -> None:
-    """Static, so that it also runs in a VM or a container; renamed into place when whole."""
-    with tempfile.TemporaryDirectory(dir=binary.parent) as folder:
-        made = pathlib.Path(folder) / "hog"
-        flags = ["-O1", "-static", "-pthread", "-Wall", "-Werror"]
-        subprocess.run([compiler, *flags, str(_HOG_SOURCE), "-o", str(made)], check=True)
-        made.rename(binary)
+    """The hog of hog.c."""
+    try:
+        return compiled.binary("hog")
+    except compiled.Unavailable as error:
+        raise Unavailable(str(error)) from error
 
 
 def _make(

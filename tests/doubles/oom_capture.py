@@ -49,6 +49,11 @@ class Kill:
         return dict(line.split(": ", 1) for line in lines)
 
 
+def told(kills: list[Kill]) -> int:
+    """Kills that records tell of, one by one or from a counter."""
+    return sum(k.attributes.get("oom.missed.count", 1) for k in kills)
+
+
 class Agent:
     """What the receiver has sent."""
 
@@ -92,7 +97,7 @@ class Agent:
         words = (
             r"victims (?P<reported>\d+) \+ lost in the ring (?P<lost>\d+) = marks (?P<marks>\d+) "
             r"- repeated (?P<repeats>\d+); kernel's kills (?P<kernel>\d+) in "
-            r"\[(?P<least>\d+), (?P<most>\d+)\]"
+            r"\[(?P<least>\d+), (?P<most>\d+)\] \(already dying (?P<dying>\d+)"
         )
         (line,) = self.receiver.summary()
         found = re.match(words, line)
@@ -100,6 +105,12 @@ class Agent:
         counted = re.search(r"; (\d+) kills told from the counters", line)
         numbers = {name: int(number) for name, number in found.groupdict().items()}
         return numbers | {"counted": int(counted[1]) if counted else 0}
+
+    def kills_metric(self) -> int:
+        """The metric `oom.kills` as it was sent last, over all its attributes."""
+        (metric,) = self.metrics[-1].resource_metrics[0].scope_metrics[0].metrics
+        assert metric.name == "oom.kills"
+        return sum(point.as_int for point in metric.sum.data_points)
 
     def books_close(self) -> bool:
         """Whether both identities hold; what the kernel counted beyond them must be told.

@@ -42,23 +42,48 @@ def base() -> events.OomMark:
     return events.OomMark._make(events.OomMarkLayout.FORMAT.unpack_from(captured()[0]))
 
 
+@functools.cache
+def tail() -> dict[str, bytes]:
+    """The captured mark's parts behind the fixed one, in their order."""
+    raw, rest = base(), captured()[0][events.OomMarkLayout.SIZE_BYTES :]
+    memcg, process = events.OomMemcgLayout.SIZE_BYTES, events.OomProcessLayout.SIZE_BYTES
+    sizes = {
+        "memcg": raw.memcgs * memcg,
+        "ancestor": raw.ancestors * process,
+        "trigger_ancestor": raw.trigger_ancestors * process,
+        "victim_path": raw.victim_path_len,
+        "trigger_path": raw.trigger_path_len,
+    }
+    ends = itertools.accumulate(sizes.values())
+    return {name: rest[end - sizes[name] : end] for name, end in zip(sizes, ends, strict=True)}
+
+
 def mark(
     victim_path: Iterable[str] | None = None,
     trigger_path: Iterable[str] = (),
     flags: int | None = None,
     **fields: Any,
 ) -> bytes:
-    """A mark; paths are given root first."""
-    raw, old = base(), captured()[0][events.OomMarkLayout.SIZE_BYTES :]
-    victim = old[: raw.victim_path_len] if victim_path is None else path(victim_path)
-    trigger = old[raw.victim_path_len :] if victim_path is None else path(trigger_path)
-    raw = raw._replace(
-        flags=raw.flags if flags is None else int(flags),
-        victim_path_len=len(victim),
-        paths_len=len(victim) + len(trigger),
-        **fields,
-    )
-    return events.OomMarkLayout.FORMAT.pack(*raw) + victim + trigger
+    """A mark; paths are given root first.
+
+    `memcg`, `ancestor` and `trigger_ancestor` are parts of the tail, whole; what the fixed part
+    says of the tail fits it, unless it is told to say something else.
+    """
+    parts = {name: fields.pop(name, old) for name, old in tail().items()}
+    if victim_path is not None:
+        parts |= {"victim_path": path(victim_path), "trigger_path": path(trigger_path)}
+    process = events.OomProcessLayout.SIZE_BYTES
+    sizes = {
+        "flags": base().flags if flags is None else int(flags),
+        "memcgs": len(parts["memcg"]) // events.OomMemcgLayout.SIZE_BYTES,
+        "ancestors": len(parts["ancestor"]) // process,
+        "trigger_ancestors": len(parts["trigger_ancestor"]) // process,
+        "victim_path_len": len(parts["victim_path"]),
+        "trigger_path_len": len(parts["trigger_path"]),
+        "tail_len": sum(map(len, parts.values())),
+    }
+    raw = base()._replace(**sizes | fields)
+    return events.OomMarkLayout.FORMAT.pack(*raw) + b"".join(parts.values())
 
 
 def path(names: Iterable[str]) -> bytes:
@@ -73,12 +98,11 @@ def process(like: bytes | None = None, **fields: Any) -> bytes:
     return layout.pack(*raw._replace(**fields))
 
 
-def memcgs(*changes: dict[str, int]) -> dict[str, Any]:
-    """The fields of a mark that tell of its memory cgroups, the victim's first."""
+def memcgs(*changes: dict[str, int]) -> dict[str, bytes]:
+    """The part of a mark that tells of its memory cgroups, the victim's first."""
     layout = events.OomMemcgLayout.FORMAT
-    first = events.OomMemcg._make(layout.unpack_from(base().memcg))
-    raw = b"".join(layout.pack(*first._replace(**change)) for change in changes)
-    return {"memcgs": len(changes), "memcg": raw.ljust(len(base().memcg), b"\0")}
+    first = events.OomMemcg._make(layout.unpack_from(tail()["memcg"]))
+    return {"memcg": b"".join(layout.pack(*first._replace(**change)) for change in changes)}
 
 
 def delivered(args: bytes | None = None, total: int | None = None, **fields: Any) -> bytes:
@@ -144,15 +168,15 @@ def marked_by_pid() -> bytes:
         flags=base().flags & ~(HAS.HAS_VICTIM | HAS.HAS_MM),
         start_boot_ns=0,
         victim=bytes(40),
-        **memcgs(),
-        ancestors=0,
+        memcg=b"",
+        ancestor=b"",
         boot_ns=base().boot_ns - 5000,
     )
 
 
 def at_delivery() -> bytes:
     """What such a kernel tells when the victim takes its SIGKILL."""
-    return mark(flags=base().flags | HAS.AT_DELIVERY, trigger=bytes(40), trigger_ancestors=0)
+    return mark(flags=base().flags | HAS.AT_DELIVERY, trigger=bytes(40), trigger_ancestor=b"")
 
 
 def context(**changes: Any) -> Context:
@@ -226,7 +250,7 @@ def variants() -> dict[str, tuple[list[bytes], Context | None]]:
         "no path": [mark(()), gone],
         "odd path": [mark(("a b", "ü/\n", ""), ("x",)), gone],
         "long path": [mark(["d" * 255] * 15 + ["e" * 200]), gone],
-        "no cgroups": [mark(**memcgs()), gone],
+        "no cgroups": [mark(memcg=b""), gone],
         "no limits": [mark(**memcgs({"max_pages": 2**62, "flags": 0})), gone],
         "limit unknown": [mark(**memcgs({"flags": 0, "max_pages": 99})), gone],
         "kernel thread": [
@@ -241,7 +265,7 @@ def variants() -> dict[str, tuple[list[bytes], Context | None]]:
             mark(score_adj=-1, uid=2**32 - 1, anon_pages=u64, page_tables_bytes=u64),
             exited(boot_ns=base().boot_ns + 3 * 10**9),
         ],
-        "tree of one": [mark(ancestors=0, trigger_ancestors=0, trigger=base().victim), gone],
+        "tree of one": [mark(ancestor=b"", trigger_ancestor=b"", trigger=base().victim), gone],
         "marked by pid": [marked_by_pid()],
         "marked by pid, then delivered": [marked_by_pid(), at_delivery(), came, gone],
         "delivered, never marked": [at_delivery(), came, gone],

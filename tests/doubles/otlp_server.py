@@ -118,12 +118,13 @@ async def grpc_hang(context: grpc.aio.ServicerContext) -> bytes:
 
 
 class GrpcServer(_Server):
-    """The three OTLP services on one port."""
+    """The three OTLP services on one port; `peers` are the connections that requests came by."""
 
     address = ""
 
     def __init__(self) -> None:
         super().__init__()
+        self.peers: set[str] = set()
         self._server: grpc.aio.Server | None = None
 
     async def start(
@@ -152,6 +153,7 @@ class GrpcServer(_Server):
 
     async def answer(self, signal: str, path: str, body: bytes, context: Any) -> bytes:
         headers = dict(context.invocation_metadata())
+        self.peers.add(context.peer())
         self.note(Received(signal, REQUESTS[signal].FromString(body), headers, path))
         return await self.next_step(grpc_reply())(context)
 

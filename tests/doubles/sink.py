@@ -8,7 +8,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, LogsData, ResourceLo
 
 from otel_oom import errors
 from otel_oom.config.types import ComponentId
-from otel_oom.pipeline import accounting, component, data, otlp
+from otel_oom.pipeline import accounting, component, data, otlp, views
 from otel_oom.service import board
 
 
@@ -62,6 +62,7 @@ class Bench:
     def __init__(self) -> None:
         self.ledger = accounting.Ledger()
         self.board = board.StatusBoard()
+        self.views = views.Views()
 
     def settings(self, id_: str) -> component.Settings:
         return component.Settings(
@@ -70,6 +71,7 @@ class Bench:
             report=self.board.reporter(id_),
             board=self.board,
             version="0.0.0",
+            views=self.views,
         )
 
 

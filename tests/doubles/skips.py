@@ -13,10 +13,20 @@ import re
 import shutil
 import subprocess
 
-from doubles import memory_cgroup
+from doubles import compiled, memory_cgroup
 
 _KERNEL_BTF = pathlib.Path("/sys/kernel/btf/vmlinux")
 _GO_MINIMUM = (1, 24)
+_STORAGE_TOOLS = {
+    "losetup": "mount",
+    "mount": "mount",
+    "taskset": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs",
+    "fio": "fio",
+}
+"""What makes each, as Debian packages it."""
 
 
 @functools.cache
@@ -27,6 +37,27 @@ def root() -> str | None:
     if not _KERNEL_BTF.exists():
         return "needs a kernel with BTF: boot one built with CONFIG_DEBUG_INFO_BTF=y"
     return memory_cgroup.unavailable()
+
+
+@functools.cache
+def storage() -> str | None:
+    """Slow disks: loop devices over FUSE, with file systems, watched by the kernel's trace."""
+    if os.geteuid() != 0:
+        return "needs root to make loop devices and to trace the kernel: run `make test` as root"
+    for device, module in (("/dev/loop-control", "loop"), ("/dev/fuse", "fuse")):
+        if not pathlib.Path(device).exists():
+            return f"needs {device}: modprobe {module}; a container needs the device given to it"
+    if "tracefs" not in pathlib.Path("/proc/filesystems").read_text():
+        return "needs tracefs: boot a kernel built with CONFIG_FTRACE=y"
+    missing = [tool for tool in _STORAGE_TOOLS if shutil.which(tool) is None]
+    if missing:
+        packages = " ".join(sorted({_STORAGE_TOOLS[tool] for tool in missing}))
+        return f"needs {', '.join(missing)}: apt-get install {packages}"
+    try:
+        compiled.binary("slow_fuse")
+    except compiled.Unavailable as error:
+        return str(error)
+    return None
 
 
 @functools.cache

@@ -33,7 +33,10 @@ class Config:
     """What it is to do."""
 
     items: int = 3
-    """Items of each signal, one batch each. Default 3; they are made at once."""
+    """Items of each signal, one batch each. Default 3."""
+
+    interval: float = 0.0
+    """Seconds before each item. Default 0: all at once."""
 
     prefix: str = "tick"
     """Beginning of each log's body. Default `tick`."""
@@ -75,6 +78,7 @@ class Ticker:
 
     async def _tick(self) -> None:
         for number in range(self._config.items):
+            await asyncio.sleep(self._config.interval)
             for signal, consumer in self._consumers.items():
                 batch = _batch(signal, f"{self._config.prefix} {number}")
                 self._made += batch.items

@@ -7,11 +7,13 @@ I/O only: the clock would jump over a network's or a thread's answer.
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class _Selector(selectors.DefaultSelector):
@@ -59,3 +61,13 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 def now_s() -> float:
     """The running loop's time."""
     return asyncio.get_running_loop().time()
+
+
+def scenario(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, None]:
+    """Make of an asynchronous test one that runs in virtual time."""
+
+    @functools.wraps(test)
+    def in_virtual_time(*args: P.args, **kwargs: P.kwargs) -> None:
+        run(test(*args, **kwargs))
+
+    return in_virtual_time

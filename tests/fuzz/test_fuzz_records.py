@@ -32,10 +32,50 @@ def test_any_bytes_of_a_known_kind(kind: int, record: bytes) -> None:
         records.decode(bytes(changed))
 
 
+NAMES = st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=20))
+MEMCG, PROCESS = events.OomMemcgLayout.SIZE_BYTES, events.OomProcessLayout.SIZE_BYTES
+
+
+@st.composite
+def entries(draw: st.DrawFn, size: int, most: int) -> bytes:
+    """Structs of any content, one after the other."""
+    return b"".join(draw(st.lists(st.binary(min_size=size, max_size=size), max_size=most)))
+
+
+@st.composite
+def tails(draw: st.DrawFn) -> dict[str, bytes]:
+    """The parts of a mark's tail, as many as the kernel side tells at most."""
+    return {
+        "memcg": draw(entries(MEMCG, 20)),
+        "ancestor": draw(entries(PROCESS, 8)),
+        "trigger_ancestor": draw(entries(PROCESS, 8)),
+    }
+
+
+@given(NAMES, NAMES, tails())
+def test_a_marks_tail_comes_apart_as_it_was_put_together(
+    victim_path: list[str], trigger_path: list[str], tail: dict[str, bytes]
+) -> None:
+    mark = records.decode(oom_ring.mark(victim_path, trigger_path, **tail))
+    assert isinstance(mark, records.Mark)
+    pack = events.OomMemcgLayout.FORMAT.pack
+    assert b"".join(pack(*memcg) for memcg in mark.memcgs) == tail["memcg"]
+    assert mark.raw_ancestors == tail["ancestor"]
+    assert mark.raw_trigger_ancestors == tail["trigger_ancestor"]
+    assert mark.victim_path == tuple(victim_path)
+    assert mark.trigger_path == tuple(trigger_path)
+
+
+@st.composite
+def marks(draw: st.DrawFn) -> bytes:
+    """A mark whose tail is of any content, and fits."""
+    return oom_ring.mark(draw(NAMES), draw(NAMES), **draw(tails()))
+
+
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A real record with some bytes changed: mostly still one that decodes."""
-    record = bytearray(draw(st.sampled_from(WHOLE)))
+    """A real record, or one like it, with some bytes changed: mostly still one that decodes."""
+    record = bytearray(draw(st.sampled_from(WHOLE) | marks()))
     for _ in range(draw(st.integers(0, 12))):
         at = draw(st.integers(0, len(record) - 1))
         value = draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]) | st.integers(0, 255))

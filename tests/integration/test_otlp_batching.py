@@ -32,10 +32,9 @@ def http_json_parts():
     return server, script, otlp_http, lambda: {"endpoint": server.url, "encoding": "json"}
 
 
+@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("parts", [grpc_parts, http_json_parts])
-async def test_what_waits_arrives_as_one_request_that_is_counted_whole(parts, monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "grpc_proxy"):
-        monkeypatch.delenv(name, raising=False)
+async def test_what_waits_arrives_as_one_request_that_is_counted_whole(parts):
     server, script, module, place = parts()
     batches = [exporting.logs(str(number), "x", resource=f"r{number}") for number in range(50)]
     agent = exporting.Agent(module.FACTORY.type_name)

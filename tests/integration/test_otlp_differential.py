@@ -88,11 +88,10 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("signal", Signal)
 @pytest.mark.parametrize("transport", ["grpc", "http", "http_json"])
-async def test_the_same_data_arrive_the_same(signal, transport, monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+async def test_the_same_data_arrive_the_same(signal, transport):
     is_grpc = transport == "grpc"
     server = otlp_server.GrpcServer() if is_grpc else otlp_server.HttpServer()
     async with otlp_server.serving(server):
@@ -126,11 +125,11 @@ async def _send_ours(signal, transport, endpoint):
     message = data.MESSAGES[signal].FromString(encode(batch).SerializeToString())
     agent = exporting.Agent()
     if transport == "grpc":
-        exporter = otlp_grpc.OtlpGrpcExporter(agent.settings, otlp_grpc.Config(endpoint=endpoint))
+        exporter = otlp_grpc.create(agent.settings, otlp_grpc.Config(endpoint=endpoint))
     else:
         encoding = "json" if transport == "http_json" else "proto"
         config = otlp_http.Config(endpoint=endpoint, encoding=encoding)
-        exporter = otlp_http.OtlpHttpExporter(agent.settings, config)
+        exporter = otlp_http.create(agent.settings, config)
     await exporter.start()
     await agent.consume(exporter, Batch.of(message))
     await exporter.shutdown()

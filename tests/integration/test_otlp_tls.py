@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import ssl
 
 import grpc
 import pytest
-from doubles import certificates, exporting, otlp_server
+from doubles import certificates, exporting, otlp_server, otlp_sides
 
 from otel_oom import errors
 from otel_oom.config.types import Secret
 from otel_oom.exporters import otlp_grpc, otlp_http
-from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.retry import RetryConfig
 from otel_oom.pipeline.tls import TlsConfig
+
+pytestmark = pytest.mark.usefixtures("no_proxies")
 
 NO_RETRY = RetryConfig(enabled=False)
 FAST = RetryConfig(initial_interval=0.05, max_interval=0.1, max_elapsed_time=60)
@@ -35,12 +35,6 @@ def pki(tmp_path_factory):
         "expired": ours.issue("expired", days=-1),
         "client": ours.issue("client", host="agent"),
     }
-
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "grpc_proxy"):
-        monkeypatch.delenv(name, raising=False)
 
 
 class Side:
@@ -72,31 +66,19 @@ def side(request):
     return Side(request.param)
 
 
-@contextlib.asynccontextmanager
-async def sending(side, endpoint=None, *, retry=NO_RETRY, timeout_s=20.0, **tls):
-    agent = exporting.Agent(side.module.FACTORY.type_name)
-    config = side.module.Config(
+def sending(side, endpoint=None, *, retry=NO_RETRY, timeout_s=20.0, **tls):
+    return otlp_sides.exporter_of(
+        side.module,
         endpoint=endpoint or side.endpoint,
         tls=TlsConfig(**{k: str(v) if k.endswith("_file") else v for k, v in tls.items()}),
         retry_on_failure=retry,
-        sending_queue=QueueConfig(num_consumers=1),
         timeout=timeout_s,
     )
-    exporter = side.module.FACTORY.create(agent.settings, config)
-    await exporter.start()
-    try:
-        yield agent, exporter
-    finally:
-        await exporter.shutdown()
-        agent.check()
 
 
 async def send_one(agent, exporter):
     await agent.consume(exporter, exporting.logs("a"))
-    async with asyncio.timeout(30):
-        while "held" in agent.sum():
-            await asyncio.sleep(0.005)
-    return agent.sum()
+    return await exporting.settled(agent)
 
 
 async def outcome(side, credentials, **tls):

@@ -1,13 +1,15 @@
 """Debian's cloud kernels, fetched as packages by apt from the mirror that this machine uses.
 
 Nothing is installed: each suite has its own apt folder in the user's cache, and of its packages
-only the kernel image is unpacked. All have BTF, memory cgroups, ext4 and NVMe built in.
+only the kernel image is unpacked, and its modules when they are asked for. All have BTF, memory
+cgroups, ext4 and NVMe built in.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import lzma
 import os
 import pathlib
 import re
@@ -19,7 +21,7 @@ from doubles import cache
 
 _SOURCES = pathlib.Path(__file__).parents[2] / "tools" / "debian_sources.sh"
 _META = "linux-image-cloud-amd64"
-_KERNEL_PACKAGE = re.compile(r"Depends: (linux-(?:image|binary)-\S*cloud\S*)")
+_KERNEL_PACKAGE = re.compile(r"Depends: (linux-(?:image|binary|modules|base)-\S*cloud\S*)")
 _VMLINUZ = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")  # the second from 7.x on
 
 
@@ -53,6 +55,33 @@ def image(kernel: Kernel) -> pathlib.Path:
     return folder / "vmlinuz"
 
 
+def modules(kernel: Kernel, *names: str) -> list[pathlib.Path]:
+    """Of these modules and what they need, those that are not built in. Raises `Unavailable`."""
+    folder = cache.folder("kernels") / kernel.suite
+    if not (folder / "modules").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _fetch(kernel.suite, folder)
+    built_in = (folder / "modules" / "builtin").read_text().split()
+    found: dict[str, pathlib.Path] = {}
+    asked = list(names)
+    while asked:
+        name = asked.pop().replace("-", "_")
+        if name in found or name in built_in:
+            continue
+        path = folder / "modules" / f"{name}.ko"
+        if not path.exists():
+            raise Unavailable(f"the kernel of {kernel.suite} has no module {name}")
+        found[name] = path
+        asked += _needed(path)
+    return list(found.values())
+
+
+def _needed(module: pathlib.Path) -> list[str]:
+    """The modules that it names in its section .modinfo."""
+    said = re.search(rb"\0depends=([^\0]*)\0", module.read_bytes())
+    return [name for name in said[1].decode().split(",") if name] if said else []
+
+
 def release(kernel: Kernel) -> str:
     """What `uname -r` says in it: the boot header's text (Documentation/arch/x86/boot.rst)."""
     head = image(kernel).read_bytes()[:32768]
@@ -61,7 +90,7 @@ def release(kernel: Kernel) -> str:
 
 
 def _fetch(suite: str, folder: pathlib.Path) -> None:
-    """Update the suite's own lists, download the kernel's packages, keep the one file."""
+    """Update the suite's own lists, download the kernel's packages, keep image and modules."""
     apt = _Apt(suite, folder / "apt")
     apt.run("apt-get", "update", "-q")
     apt.run("apt-get", "download", *apt.kernel_packages(), cwd=folder)
@@ -70,7 +99,24 @@ def _fetch(suite: str, folder: pathlib.Path) -> None:
         package.unlink()
     found = itertools.chain(*(folder.glob(f"unpacked/{where}") for where in _VMLINUZ))
     next(found).rename(folder / "vmlinuz")
+    _keep_modules(folder)
     shutil.rmtree(folder / "unpacked")
+
+
+def _keep_modules(folder: pathlib.Path) -> None:
+    """All of them in one folder, not compressed, spelled as the kernel itself does."""
+    kept = folder / "modules.tmp"
+    kept.mkdir(exist_ok=True)
+    for path in folder.glob("unpacked/**/*.ko*"):
+        name = path.name.partition(".")[0].replace("-", "_")
+        packed = path.read_bytes()
+        (kept / f"{name}.ko").write_bytes(
+            lzma.decompress(packed) if path.suffix == ".xz" else packed
+        )
+    (list_,) = folder.glob("unpacked/**/modules.builtin")
+    built_in = [pathlib.Path(line).stem.replace("-", "_") for line in list_.read_text().split()]
+    (kept / "builtin").write_text("\n".join(built_in))
+    kept.rename(folder / "modules")
 
 
 class _Apt:
@@ -102,7 +148,7 @@ class _Apt:
         return done.stdout
 
     def kernel_packages(self) -> list[str]:
-        """What the meta package leads to; newer kernels are split (image, binary)."""
+        """What the meta package leads to; newer kernels are split."""
         found: list[str] = []
         asked = [_META]
         while asked:

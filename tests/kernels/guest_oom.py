@@ -16,11 +16,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from doubles import memory_cgroup, oom_capture
+from doubles import freezer, memory_cgroup, oom_capture
 
 from otel_oom.bpf import probe
 
 MIB = 1 << 20
+MARK = "task" if probe.kernel().mark_takes_task else "pid"
 oom_capture.PATIENCE_S = 60.0  # emulated, ten times slower than a machine
 
 
@@ -46,9 +47,9 @@ async def plain(agent: oom_capture.Agent) -> dict[str, Any]:
 async def other_asks(agent: oom_capture.Agent) -> dict[str, Any]:
     """A big sleeper dies for a small process's request."""
     with memory_cgroup.temporary(64 * MIB) as group:
-        sleeper = group.hog("adj=1000", "eat=40M", "say=ready", "pause", stdout=subprocess.PIPE)
+        sleeper = group.hog("adj=1000", "eat=56M", "say=ready", "pause", stdout=subprocess.PIPE)
         await ready(sleeper)
-        trigger = group.hog("comm=small", "eat=32M")
+        trigger = group.hog("comm=small", "eat=10M")
         await died(sleeper)
         await died(trigger)
         await agent.kill(sleeper.pid)
@@ -103,6 +104,24 @@ async def unkillable(agent: oom_capture.Agent) -> dict[str, Any]:
         return {"pid": hog.pid, "attempts": group.events().get("oom"), "kills": group.oom_kills()}
 
 
+async def dying(agent: oom_capture.Agent) -> dict[str, Any]:
+    """The kernel chooses a process that somebody killed, and that has not got on with it."""
+    with memory_cgroup.temporary(64 * MIB) as group:
+        sleeper = group.hog("adj=1000", "eat=56M", "say=ready", "pause", stdout=subprocess.PIPE)
+        await ready(sleeper)
+        with freezer.frozen(sleeper.pid):
+            sleeper.kill()
+            trigger = group.hog("comm=small", "eat=10M")
+            await died(sleeper)
+        await agent.kill(sleeper.pid)
+        return {
+            "pid": sleeper.pid,
+            "trigger": trigger.pid,
+            "status": await died(trigger),
+            "kills": group.oom_kills(),
+        }
+
+
 async def sysrq(agent: oom_capture.Agent) -> dict[str, Any]:
     """A kernel thread asks, by sysrq f: the host is short, whoever has the most points dies."""
     with memory_cgroup.temporary() as group:
@@ -131,15 +150,17 @@ SCENARIOS: list[Callable[[oom_capture.Agent], Awaitable[dict[str, Any]]]] = [
     other_asks,
     leader_gone,
     unkillable,
+    dying,
     sysrq,
     storm,
 ]
+EVERY_MODE = [plain, other_asks, dying]
 V2_SCENARIOS = [whole_group, limit_lowered]
 
 
 async def play(scenario: Any, mode: str, state: pathlib.Path) -> None:
     """One scenario with an agent of its own; prints what was made and what was told."""
-    line: dict[str, Any] = {"scenario": scenario.__name__, "mode": mode}
+    line: dict[str, Any] = {"scenario": scenario.__name__, "mode": mode, "mark": MARK}
     try:
         async with oom_capture.running(state, settle=3.0) as agent:
             await asyncio.sleep(1)
@@ -149,6 +170,8 @@ async def play(scenario: Any, mode: str, state: pathlib.Path) -> None:
         line["spans"] = len(agent.spans)
         line["status"] = agent.statuses[0].detail
         line["summary"] = agent.receiver.summary()[0]
+        line["identities"] = agent.identities()
+        line["metric"] = agent.kills_metric()
     except Exception as error:  # noqa: BLE001 - it is told, and the next scenario is played
         line["error"] = f"{type(error).__name__}: {error}"[:2000]
     print(json.dumps(line), flush=True)
@@ -163,7 +186,7 @@ async def main() -> None:
     for mode in hooks:
         probe.decision_hooks = lambda *_, only=mode: [(only, hooks[only])]
         for scenario in (
-            scenarios if mode == "fentry" else [plain, other_asks, *scenarios[len(SCENARIOS) :]]
+            scenarios if mode == "fentry" else [*EVERY_MODE, *scenarios[len(SCENARIOS) :]]
         ):
             with contextlib.suppress(FileNotFoundError):
                 (state / "oom.json").unlink()

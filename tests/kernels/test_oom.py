@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -84,32 +83,53 @@ def table() -> Iterator[None]:
 
 
 HEAD = (
-    "| kernel | memory cgroups | mark_victim | hooks that took | kills made | told | missing |",
-    "|---|---|---|---|---|---|---|",
+    "| kernel | memory cgroups | mark_victim | hooks that took | kills | told | missing | dying | told so |",
+    "|---|---|---|---|---|---|---|---|---|",
 )
 
 
 def row(kernel: debian_kernels.Kernel, version: str) -> str:
     """A kernel's line of the table: kills made (the kernel's count) and kills told."""
     release, lines = played(kernel, version)
-    hooks = ", ".join(dict.fromkeys(line["mode"] for line in lines if "told" in line))
-    told = sum(len(killed(line)) for line in lines)
-    made = sum(made_by(line) for line in lines)
-    form = "pid" if kernel.series == "5.10" else "task"
-    return f"| {release} | {version} | {form} | {hooks} | {made} | {told} | {made - told} |"
+    whole = [line for line in lines if "told" in line]
+    hooks = ", ".join(dict.fromkeys(line["mode"] for line in whole))
+    made = sum(map(made_by, whole))
+    told = sum(k.get("oom.missed.count", 1) for line in whole for k in of_the_others(line))
+    dying = [of_the_dying(line)["oom.episode.role"] for line in whole if is_dying(line)]
+    numbers = (made, told, made - told, len(dying), dying.count("already_dying"))
+    return f"| {release} | {version} | {lines[0]['mark']} | {hooks} | {' | '.join(map(str, numbers))} |"
 
 
 def killed(line: Line) -> list[dict[str, Any]]:
     """The records of kills; a process that was dying anyway was marked and not killed."""
-    return [k for k in line.get("told", ()) if k["oom.episode.role"] != "already_dying"]
+    return [k for k in line["told"] if k.get("oom.episode.role") != "already_dying"]
+
+
+def is_dying(line: Line) -> bool:
+    return line["scenario"] == "dying"
+
+
+def of_the_others(line: Line) -> list[dict[str, Any]]:
+    """The records of kills; without the one that `dying` made no kill of, whatever its role."""
+    return [k for k in killed(line) if not is_dying(line) or k != of_the_dying(line)]
+
+
+def of_the_dying(line: Line) -> dict[str, Any]:
+    """The record of the process that was marked and not killed."""
+    (mark,) = (k for k in line["told"] if k.get("process.pid") == line["made"]["pid"])
+    return mark
+
+
+def is_unknown(mark: dict[str, Any]) -> bool:
+    """Whether the agent says that it cannot tell this mark from a kill."""
+    return any(line.startswith("oom.episode.role: ") for line in mark.get("oom.missing", ()))
 
 
 def made_by(line: Line) -> int:
     """Processes that the kernel says it killed; of a group kill it counts the first one twice."""
     if line["scenario"] == "whole_group":
         return len(line["made"]["pids"])
-    counted = re.search(r"kernel's kills (\d+)", line.get("summary", ""))
-    return int(counted[1]) if counted else 0
+    return int(line["identities"]["kernel"])
 
 
 @pytest.mark.parametrize("mode", HOOKS)
@@ -162,7 +182,8 @@ def test_a_group_kill_is_one_episode_with_every_member(
     assert {kill["process.pid"] for kill in kills} == set(line["made"]["pids"])
     assert len(kills) == 4
     assert {kill["oom.group"] for kill in kills} == {True}
-    assert {kill["oom.episode.kills"] for kill in kills} == {4}
+    # So far: on a busy machine a record may be sent before the last member is marked.
+    assert max(kill["oom.episode.kills"] for kill in kills) == 4
     assert len({kill["oom.episode.id"] for kill in kills}) == 1
     roles = sorted(kill["oom.episode.role"] for kill in kills)
     assert roles == ["group_member"] * 3 + ["primary"]
@@ -192,6 +213,27 @@ def test_attempts_are_no_kills(lines: tuple[Line, ...]) -> None:
     # The test ends the process while it asks for memory: the kernel may then mark it, so that it
     # gets the reserves it needs to die. That is told, and told apart.
     assert killed(line) == []
+
+
+@pytest.mark.parametrize("mode", HOOKS)
+def test_a_mark_of_a_dying_process_is_no_kill(lines: tuple[Line, ...], mode: str) -> None:
+    """It had its SIGKILL from elsewhere: the kernel counts no kill, and neither do we."""
+    line = of(lines, "dying", mode)
+    mark, books = of_the_dying(line), line["identities"]
+
+    assert mark["oom.trigger.process.pid"] == line["made"]["trigger"]
+    assert mark["oom.exit.confirmed"] is True
+    assert books["reported"] == books["marks"] - books["repeats"]
+    assert line["made"]["kills"] == books["kernel"] == len(of_the_others(line))
+    if is_unknown(mark):
+        assert (line["mark"], mode) == ("pid", "none")
+        assert (books["dying"], books["most"] - books["least"]) == (0, 1)
+        assert books["least"] == books["kernel"]
+    else:
+        assert mark["oom.episode.role"] == "already_dying"
+        assert mark["oom.episode.kills"] == 0
+        assert books["dying"] == 1
+        assert books["least"] == books["kernel"] == books["most"] == line["metric"]
 
 
 def test_a_kernel_thread_asks_for_the_host(lines: tuple[Line, ...]) -> None:

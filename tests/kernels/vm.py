@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import debian_kernels
-from doubles import cache, memory_cgroup
+from doubles import cache, compiled
 
 _HERE = pathlib.Path(__file__).parent
 _DOUBLES = _HERE.parent / "doubles"
@@ -66,22 +66,23 @@ def run_in_vm(
     *,
     cgroup: Literal["v1", "v2"] = "v2",
     packages: Iterable[str] = (),
+    devices: Iterable[str] = (),
     memory_mib: int = 1024,
     timeout_s: float = 600,
 ) -> Result:
     """Boot the kernel, run the script (`.py` or shell) and return what it printed.
 
     `files` (folders are whole) are laid beside the script by their names; `doubles` always is,
-    with the hog ready. With `packages` of Debian beyond Python and libbpf, the VM has a root of
-    its own. A VM that dies before its script ends is tried once more, because emulation is not
-    perfect.
+    with its C programs compiled. `devices` are more of QEMU's arguments. With `packages` of Debian
+    beyond Python and libbpf, the VM has a root of its own. A VM that dies before its script ends
+    is tried once more, because emulation is not perfect.
     """
     command = [
         "qemu-system-x86_64", *_MACHINE, "-m", str(memory_mib), "-nodefaults", "-no-reboot",
         "-display", "none", "-kernel", str(debian_kernels.image(kernel)),
         "-append", f"{_CMDLINE} memory_cgroup={cgroup} script={script.name}",
     ]  # fmt: skip
-    command += [*_drive("root", _root(packages)), *_drive("site", _site())]
+    command += [*_drive("root", _root(packages)), *_drive("site", _site()), *devices]
     for _ in range(_ATTEMPTS):
         result = _attempt(command, [script, *files], timeout_s)
         if result.exit_code is not None:
@@ -120,8 +121,9 @@ def _pack(files: list[pathlib.Path], target: pathlib.Path) -> None:
     with tarfile.open(target, "w", bufsize=tarfile.RECORDSIZE) as archive:
         for file in files:
             archive.add(file, arcname=file.name, filter=_without_caches)
-        hog = memory_cgroup.hog_binary()
-        archive.add(hog, arcname=f"cache/otel-oom/{hog.parent.name}/hog")
+        for source in _DOUBLES.glob("*.c"):
+            program = compiled.binary(source.stem)
+            archive.add(program, arcname=f"cache/otel-oom/{program.parent.name}/{program.name}")
     with target.open("ab") as padded:
         padded.write(bytes(-target.stat().st_size % 4096))
 

@@ -64,6 +64,29 @@ PROMISED = {
     "linux.psi.memory.some.avg10": "double",
     "linux.psi.memory.full.avg10": "double",
 }
+PROMISED_OF_STORAGE = {
+    "process.pid": "int",
+    "process.executable.name": "string",
+    "process.linux.cgroup": "string",
+    "disk.io.direction": "string",
+    "system.device": "string",
+    "system.filesystem.type": "string",
+    "file.path": "string",
+    "file.inode": "string",
+    "error.type": "string",
+    "storage.operation": "string",
+    "storage.layer": "string",
+    "storage.delay.layer": "string",
+    "storage.delay.from": "string",
+    "storage.delay.to": "string",
+    "storage.delay.gap": "double",
+    "storage.delay.share": "double",
+    "storage.threshold": "string",
+    "storage.bytes": "int",
+    "storage.requests": "int",
+    "storage.merged": "boolean",
+    "storage.attribution": "string",
+}
 BYTES = ("memory.", "limit.bytes", "limit.usage", "limit.peak", "cgroup.usage", "cgroup.limit")
 VARIANTS = oom_ring.variants()
 NO_KERNELS = "numbers large"  # more than OTLP's 63 bits, which become text
@@ -72,20 +95,32 @@ NO_KERNELS = "numbers large"  # more than OTLP's 63 bits, which become text
 @pytest.mark.parametrize("key", PROMISED)
 def test_a_promised_attribute_has_its_type(key: str) -> None:
     assert semconv.ATTRIBUTES[key].type == PROMISED[key]
+    assert key in semconv.OOM_ATTRIBUTES
+
+
+@pytest.mark.parametrize("key", PROMISED_OF_STORAGE)
+def test_a_promised_attribute_of_storage_has_its_type(key: str) -> None:
+    assert semconv.ATTRIBUTES[key].type == PROMISED_OF_STORAGE[key]
+    assert key in semconv.STORAGE_ATTRIBUTES
+
+
+def test_every_attribute_is_of_a_receiver() -> None:
+    assert {*semconv.OOM_ATTRIBUTES, *semconv.STORAGE_ATTRIBUTES} == set(semconv.ATTRIBUTES)
 
 
 def test_sizes_are_in_bytes_and_durations_in_seconds() -> None:
     for key, attribute in semconv.ATTRIBUTES.items():
         is_size = key.startswith("oom.") and any(part in key for part in BYTES)
-        assert (attribute.unit == "By") == is_size, key
+        assert (attribute.unit == "By") == (is_size or key == "storage.bytes"), key
     assert semconv.ATTRIBUTES["oom.exit.latency"].unit == "s"
+    assert semconv.ATTRIBUTES["storage.delay.gap"].unit == "s"
 
 
 def test_every_name_is_explained_and_in_a_namespace_that_is_ours_or_conventional() -> None:
     for key, attribute in semconv.ATTRIBUTES.items():
         assert attribute.key == key
         assert attribute.brief.endswith("."), key
-        is_ours = key.startswith(("oom.", "linux.psi."))
+        is_ours = key.startswith(("oom.", "linux.psi.", "storage."))
         assert is_ours != attribute.conventional, key
 
 
@@ -108,10 +143,17 @@ def test_no_name_is_the_namespace_of_another() -> None:
         assert not [other for other in semconv.ATTRIBUTES if other.startswith(f"{key}.")]
 
 
-def test_events_and_the_metric() -> None:
+def test_events_and_metrics() -> None:
     assert semconv.EVENT_OOM_KILL == semconv.SPAN_OOM_KILL == "oom.kill"
     assert [event.name for event in semconv.SPAN_EVENTS] == ["marked", "signal_delivered", "exited"]
-    assert (semconv.METRIC_OOM_KILLS.name, semconv.METRIC_OOM_KILLS.unit) == ("oom.kills", "{kill}")
+    assert semconv.EVENT_SLOW_OPERATION == "storage.slow_operation"
+    assert {(metric.name, metric.unit) for metric in semconv.METRICS} == {
+        ("oom.kills", "{kill}"),
+        ("storage.operation.duration", "s"),
+        ("storage.block.queue.duration", "s"),
+        ("storage.block.device.duration", "s"),
+        ("storage.operation.errors", "{operation}"),
+    }
 
 
 def type_of(value: Any) -> str:

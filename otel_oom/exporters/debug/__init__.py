@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from otel_oom import errors
+from otel_oom.config.types import Violations
 from otel_oom.exporters.debug import dump, output, render
 from otel_oom.pipeline import component
 from otel_oom.pipeline.data import ITEM_NAMES, Batch, Signal
@@ -37,8 +38,8 @@ class Config:
     sampling_thereafter: int | None = None
     """Not supported, because every record is printed; leave it out."""
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what cannot work: the path of the key, and a message that quotes it."""
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
         if self.output_paths not in (["stdout"], ["stderr"]):
             text = "`output_paths` must be [stdout] or [stderr]; for a file use the `file` exporter"
             yield ("output_paths",), text

@@ -11,11 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, LogsData, SeverityNumber
-from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, MetricsData
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    ExponentialHistogramDataPoint,
+    Metric,
+    MetricsData,
+)
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status, TracesData
 
 from otel_oom import semconv
-from otel_oom.exporters.debug import process_tree
+from otel_oom.exporters.debug import exponential, process_tree
 from otel_oom.pipeline import otlp, text
 from otel_oom.pipeline.data import Data
 
@@ -25,6 +29,8 @@ _SIZES = {
     semconv.LIMIT_USAGE: "charged to the limit",
 }
 """What the body of a kill leaves out, and the word for it on the line."""
+
+_WORKLOAD = (semconv.PROCESS_LINUX_CGROUP, semconv.STORAGE_CGROUP_ID)
 
 Attributes = Mapping[str, otlp.Value]
 Zone = dt.tzinfo | None
@@ -65,34 +71,54 @@ def span_line(span: Span, zone: Zone) -> str:
     status = Status.StatusCode.Name(span.status.code).removeprefix("STATUS_CODE_")
     return (
         f"{text.time(span.start_time_unix_nano, zone)} SPAN  {text.safe(span.name)} "
-        f"{duration_ms:.3f} ms {status} trace {span.trace_id.hex()} span {span.span_id.hex()}"
+        f"{duration_ms:.3f} ms {_delay(span)}{status} "
+        f"trace {span.trace_id.hex()} span {span.span_id.hex()}"
     )
+
+
+def _delay(span: Span) -> str:
+    """Of a slow storage operation: on which device, and which layer delayed it."""
+    attributes = otlp.attributes(span.attributes)
+    device, layer = attributes.get(semconv.SYSTEM_DEVICE), attributes.get(semconv.DELAY_LAYER)
+    share = attributes.get(semconv.DELAY_SHARE)
+    where = f"on {_value(device)} " if device else ""
+    if not layer or not isinstance(share, float):
+        return where
+    return f"{where}({share:.0%} {_value(layer)}) "
 
 
 def _metrics(data: MetricsData, zone: Zone) -> Iterator[str]:
     for resource in data.resource_metrics:
+        workload = _workload(otlp.attributes(resource.resource.attributes))
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
-                yield from _points(metric, zone)
+                yield from _points(metric, workload, zone)
 
 
-def _points(metric: Metric, zone: Zone) -> Iterator[str]:
+def _workload(resource: Attributes) -> Attributes:
+    """What of a resource tells its points from those of the next."""
+    return {key: resource[key] for key in _WORKLOAD if key in resource}
+
+
+def _points(metric: Metric, workload: Attributes, zone: Zone) -> Iterator[str]:
     kind = metric.WhichOneof("data")
     for point in getattr(metric, kind).data_points if kind else ():
-        pairs = otlp.attributes(point.attributes).items()
+        pairs = {**workload, **otlp.attributes(point.attributes)}.items()
         where = ", ".join(f"{text.safe(key)}={_value(value)}" for key, value in pairs)
         yield (
             f"{text.time(point.time_unix_nano, zone)} METRIC {text.safe(metric.name)}"
-            f"{{{where}}} {_point_value(point)} {text.safe(metric.unit)}"
+            f"{{{where}}} {_point_value(point, metric.unit)}"
         ).rstrip()
 
 
-def _point_value(point: Any) -> str:
-    """The number of a gauge or sum, or the count and sum of the others."""
+def _point_value(point: Any, unit: str) -> str:
+    """The number of a gauge or sum, what is in a histogram, or count and sum of the others."""
+    if isinstance(point, ExponentialHistogramDataPoint):
+        return exponential.words(point, unit)
     names = point.DESCRIPTOR.fields_by_name
     if "as_int" in names:
-        return f"{getattr(point, point.WhichOneof('value') or 'as_int'):g}"
-    return f"count {point.count} sum {point.sum:g}"
+        return f"{getattr(point, point.WhichOneof('value') or 'as_int'):g} {text.safe(unit)}"
+    return f"count {point.count} sum {point.sum:g} {text.safe(unit)}"
 
 
 def _severity(record: LogRecord) -> str:

@@ -16,7 +16,7 @@ from otel_oom.config.types import Duration
 from otel_oom.exporters.file import line_file
 from otel_oom.exporters.file.line_file import RotationConfig
 from otel_oom.pipeline import component
-from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.otlp import json as otlp_json
 from otel_oom.pipeline.sending import chain as sending
 from otel_oom.pipeline.sending.queue import QueueConfig
@@ -147,41 +147,22 @@ class Push:
                    self._path, failure.strerror)  # fmt: skip
 
 
-class FileExporter:
+def create(settings: component.Settings, config: Config) -> sending.Exporter:
     """The exporter: our chain of senders that ends in `Push`."""
-
-    def __init__(self, settings: component.Settings, config: Config) -> None:
-        self._push = Push(config)
-        self._sending = sending.Exporting(
-            settings,
-            self._push,
-            queue=config.sending_queue,
-            retry=config.retry_on_failure,
-            timeout_s=0.0,
-            encode=otlp_json.encode,
-        )
-
-    async def start(self) -> None:
-        """Open the file and begin to write."""
-        await self._push.open()
-        await self._sending.start()
-
-    async def consume(self, batch: Batch) -> None:
-        """Take a batch, or raise `errors.Refused`."""
-        await self._sending.consume(batch)
-
-    async def shutdown(self) -> None:
-        """Write what is held in the time that there is, sync, and close the file."""
-        try:
-            await self._sending.shutdown()
-        finally:
-            await self._push.close()
+    return sending.Exporter(
+        settings,
+        Push(config),
+        queue=config.sending_queue,
+        retry=config.retry_on_failure,
+        timeout_s=0.0,
+        encode=otlp_json.encode,
+    )
 
 
 FACTORY = component.Factory(
     type_name="file",
     kind=component.Kind.EXPORTER,
     config=Config,
-    create=FileExporter,
+    create=create,
     signals=dict.fromkeys(Signal, component.Stability.ALPHA),
 )

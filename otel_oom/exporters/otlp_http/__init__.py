@@ -6,124 +6,38 @@ For where gRPC does not get through, and for the smallest agent: nothing here im
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import zlib
-from typing import Literal
 
 from otel_oom import errors
-from otel_oom.config.types import Duration, Secret
 from otel_oom.exporters.otlp_http import client as http_client
 from otel_oom.exporters.otlp_http import message as http_message
-from otel_oom.pipeline import component, headers, tls
-from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.exporters.otlp_http.config import Config
+from otel_oom.pipeline import component, tls
+from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.otlp import environment as otlp_env
 from otel_oom.pipeline.otlp import json as otlp_json
 from otel_oom.pipeline.otlp import status as otlp_status
 from otel_oom.pipeline.sending import chain as sending
 from otel_oom.pipeline.sending import limits
-from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.request import Answer, Request
-from otel_oom.pipeline.sending.retry import RetryConfig
-from otel_oom.pipeline.tls import TlsConfig
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_ENDPOINT = "http://localhost:4318"
-DEFAULT_TIMEOUT_S = 30.0
 IN_THREAD_BYTES = 256 * 1024
 """Bodies from this size on are compressed in the loop's thread pool, not to hold up the loop."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CompressionParams:
-    """`compression_params`."""
-
-    level: int = 1
-    """gzip level from 1 (fastest, default) to 9 (smallest)."""
-
-    def __post_init__(self) -> None:
-        """Refuse a level that gzip does not have."""
-        if not 1 <= self.level <= 9:  # noqa: PLR2004  # zlib's levels
-            raise ValueError("'level' must be within 1 and 9")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """`otlp_http`, with the collector's names and defaults."""
-
-    endpoint: str = ""
-    """Base URL; `/v1/logs` and so on are appended. Default http://localhost:4318.
-
-    Filled by OTEL_EXPORTER_OTLP_ENDPOINT."""
-
-    logs_endpoint: str = ""
-    """URL for logs, used as it is in place of `endpoint`. OTEL_EXPORTER_OTLP_LOGS_ENDPOINT."""
-
-    traces_endpoint: str = ""
-    """URL for traces, used as it is in place of `endpoint`. OTEL_EXPORTER_OTLP_TRACES_ENDPOINT."""
-
-    metrics_endpoint: str = ""
-    """URL for metrics, used as it is in place of `endpoint`.
-
-    Filled by OTEL_EXPORTER_OTLP_METRICS_ENDPOINT."""
-
-    encoding: Literal["proto", "json"] = "proto"
-    """Body of a request: binary protobuf (default) or OTLP/JSON, about four times as large."""
-
-    compression: Literal["gzip", "none"] | None = None
-    """Compression of a request, default gzip. OTEL_EXPORTER_OTLP_COMPRESSION."""
-
-    compression_params: CompressionParams = dataclasses.field(default_factory=CompressionParams)
-    """How hard to compress."""
-
-    headers: dict[str, Secret] = dataclasses.field(default_factory=dict)
-    """Headers of every request, e.g. an API key. OTEL_EXPORTER_OTLP_HEADERS."""
-
-    timeout: Duration | None = None
-    """Time for one try, default 30s; 0 for no limit. OTEL_EXPORTER_OTLP_TIMEOUT (milliseconds)."""
-
-    tls: TlsConfig = dataclasses.field(default_factory=TlsConfig)
-    """For https:// endpoints; the scheme alone decides whether TLS is used."""
-
-    proxy_url: str | None = None
-    """Not supported: leave it out, and name in `endpoint` what the agent can reach itself."""
-
-    sending_queue: QueueConfig = dataclasses.field(default_factory=QueueConfig)
-    """What waits to be sent."""
-
-    retry_on_failure: RetryConfig = dataclasses.field(default_factory=RetryConfig)
-    """What is tried again, and for how long."""
-
-    def __post_init__(self) -> None:
-        """Refuse URLs and headers that cannot be used, and what is not supported."""
-        for url in (self.endpoint, self.logs_endpoint, self.traces_endpoint, self.metrics_endpoint):
-            if url:
-                http_message.Url.parse(url)
-        headers.check_http(self.headers)
-        if self.timeout is not None and self.timeout < 0:
-            raise ValueError("'timeout' must not be negative")
-        if self.proxy_url:
-            raise ValueError(
-                "'proxy_url' is not supported: name in 'endpoint' what the agent can reach itself"
-            )
-
-    def url(self, signal: Signal) -> http_message.Url:
-        """Where a signal goes (OTLP exporter specification, "Endpoint URLs for OTLP/HTTP")."""
-        own: str = getattr(self, f"{signal}_endpoint")
-        base = (self.endpoint or DEFAULT_ENDPOINT).rstrip("/")
-        return http_message.Url.parse(own or f"{base}/v1/{signal}")
 
 
 class Push:
     """One POST, and the judgement of its answer."""
 
-    def __init__(self, config: Config, version: str) -> None:
+    def __init__(self, config: Config, settings: component.Settings) -> None:
+        self._name = settings.name
         self._urls = {signal: config.url(signal) for signal in Signal}
         self._json = config.encoding == "json"
         self._level = None if config.compression == "none" else config.compression_params.level
-        self._headers = self._fixed_headers(config, version)
+        self._headers = self._fixed_headers(config, settings.version)
         self._tls = tls.Reloading(config.tls)
         self._client = http_client.HttpClient(
             context=self._tls.context,
@@ -133,10 +47,11 @@ class Push:
             ),
         )
 
-    def check(self) -> None:
+    async def open(self) -> None:
         """Read the TLS files once, so that a wrong one stops the start."""
         if any(url.tls for url in self._urls.values()):
             self._tls.context()
+        self._warn_of_proxy()
 
     async def send(self, request: Request) -> Answer:
         """Send one request."""
@@ -147,9 +62,20 @@ class Push:
             raise errors.Retryable(str(failure)) from failure
         return self._judge(request.signal, response)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _warn_of_proxy(self) -> None:
+        """Say that proxy variables are not followed, where they are set."""
+        schemes = {"https_proxy" if url.tls else "http_proxy" for url in self._urls.values()}
+        for name in sorted(schemes):
+            if os.environ.get(name) or os.environ.get(name.upper()):
+                _log.warning(
+                    "exporter %s connects directly: %s is set, but proxies are not supported",
+                    self._name,
+                    name,
+                )
 
     def _fixed_headers(self, config: Config, version: str) -> dict[str, str]:
         own = {
@@ -190,50 +116,17 @@ class Push:
         )
 
 
-class OtlpHttpExporter:
+def create(settings: component.Settings, config: Config) -> sending.Exporter:
     """The exporter: our chain of senders that ends in `Push`."""
-
-    def __init__(self, settings: component.Settings, config: Config) -> None:
-        self._settings = settings
-        config = otlp_env.fill(config, os.environ)
-        self._push = Push(config, settings.version)
-        self._urls = [config.url(signal) for signal in Signal]
-        self._sending = sending.Exporting(
-            settings,
-            self._push,
-            queue=config.sending_queue,
-            retry=config.retry_on_failure,
-            timeout_s=DEFAULT_TIMEOUT_S if config.timeout is None else config.timeout,
-            encode=otlp_json.encode if config.encoding == "json" else limits.protobuf,
-        )
-
-    async def start(self) -> None:
-        """Check the TLS files and begin to send; connections are made when they are needed."""
-        self._push.check()
-        self._warn_of_proxy()
-        await self._sending.start()
-
-    async def consume(self, batch: Batch) -> None:
-        """Take a batch, or raise `errors.Refused`."""
-        await self._sending.consume(batch)
-
-    async def shutdown(self) -> None:
-        """Send what is held in the time that there is, and close the connections."""
-        try:
-            await self._sending.shutdown()
-        finally:
-            self._push.close()
-
-    def _warn_of_proxy(self) -> None:
-        """Say that proxy variables are not followed, where they are set."""
-        schemes = {"https_proxy" if url.tls else "http_proxy" for url in self._urls}
-        for name in sorted(schemes):
-            if os.environ.get(name) or os.environ.get(name.upper()):
-                _log.warning(
-                    "exporter %s connects directly: %s is set, but proxies are not supported",
-                    self._settings.name,
-                    name,
-                )
+    config = otlp_env.fill(config, os.environ)
+    return sending.Exporter(
+        settings,
+        Push(config, settings),
+        queue=config.sending_queue,
+        retry=config.retry_on_failure,
+        timeout_s=config.timeout_s,
+        encode=otlp_json.encode if config.encoding == "json" else limits.protobuf,
+    )
 
 
 def _is_success(status: int) -> bool:
@@ -259,6 +152,6 @@ FACTORY = component.Factory(
     aliases=("otlphttp",),
     kind=component.Kind.EXPORTER,
     config=Config,
-    create=OtlpHttpExporter,
+    create=create,
     signals=dict.fromkeys(Signal, component.Stability.ALPHA),
 )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from otel_oom import errors
-from otel_oom.config.types import Duration
+from otel_oom.config.types import Duration, Violations
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.otlp import json as otlp_json
 from otel_oom.pipeline.sending import limits
@@ -29,8 +29,8 @@ class PartitionConfig:
     metadata_keys: list[str] = dataclasses.field(default_factory=list)
     """Not supported: what comes from the kernel carries no client metadata. Must be empty."""
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what cannot work: the path of the key, and a message that quotes it."""
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
         if self.metadata_keys:
             text = "`metadata_keys` is not supported: there is no client metadata to batch by"
             yield ("metadata_keys",), text
@@ -59,8 +59,8 @@ class BatchConfig:
     partition: PartitionConfig = dataclasses.field(default_factory=PartitionConfig)
     """What must not be joined; there is nothing of that kind."""
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what cannot work: the path of the key, and a message that quotes it."""
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
         if self.flush_timeout <= 0:
             yield ("flush_timeout",), "`flush_timeout` must be greater than 0"
         for key in ("min_size", "max_size"):

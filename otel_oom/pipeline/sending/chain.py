@@ -2,7 +2,7 @@
 
     consume -> encode, split -> queue, join -> account -> retry -> observe -> timeout -> push
 
-An exporter gives only the last link and its configs. The order is the collector's
+An exporter gives only the last link, its transport, and its configs. The order is the collector's
 (exporterhelper): so a counter knows the final outcome of a request and not of each try, and a
 time-out bounds one try and not the waits between them.
 """
@@ -16,13 +16,13 @@ from otel_oom.pipeline.sending import entry, limits
 from otel_oom.pipeline.sending.account import Account
 from otel_oom.pipeline.sending.observe import Journal, ObserveSender
 from otel_oom.pipeline.sending.queue import QueueConfig
-from otel_oom.pipeline.sending.request import Request, Sender
+from otel_oom.pipeline.sending.request import Request, Transport
 from otel_oom.pipeline.sending.retry import RetryConfig, RetrySender
 from otel_oom.pipeline.sending.timeout import TimeoutSender
 
 
-class Exporting:
-    """What an exporter is made of beside its transport: takes batches, ends with `push`.
+class Exporter:
+    """An exporter whose requests go out by `push`, which lives as long as it does.
 
     `encode` makes the body of a request of at most `max_bytes`; `timeout_s` bounds one try.
     """
@@ -30,7 +30,7 @@ class Exporting:
     def __init__(
         self,
         settings: Settings,
-        push: Sender,
+        push: Transport,
         *,
         queue: QueueConfig,
         retry: RetryConfig,
@@ -38,6 +38,7 @@ class Exporting:
         encode: limits.Encode = limits.protobuf,
         max_bytes: int = limits.MAX_REQUEST_BYTES,
     ) -> None:
+        self._push = push
         journal = Journal(settings)
         observed = ObserveSender(journal, TimeoutSender(timeout_s, push))
         self._retry = RetrySender(retry, observed)
@@ -47,7 +48,8 @@ class Exporting:
         self._max_bytes = max_bytes
 
     async def start(self) -> None:
-        """Begin to send; the transport must be ready."""
+        """Open the transport, or raise `errors.ComponentError`; begin to send."""
+        await self._push.open()
         await self._entry.start()
 
     async def consume(self, batch: Batch) -> None:
@@ -73,4 +75,7 @@ class Exporting:
     async def shutdown(self) -> None:
         """End the waits between tries and send what is held, in the time that the caller gives."""
         self._retry.stop()
-        await self._entry.shutdown()
+        try:
+            await self._entry.shutdown()
+        finally:
+            await self._push.close()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
 
 from otel_oom import errors
+from otel_oom.config.types import Violations
 from otel_oom.pipeline.sending.batching import BatchConfig, Batcher, Join
 from otel_oom.pipeline.sending.request import Request, Sizer
 
@@ -53,7 +53,7 @@ class QueueConfig:
                 "'storage' is not available yet: the queue is in memory; remove the key"
             )
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def validate(self) -> Violations:
         """Yield how `batch` does not go with the queue; without a queue it does nothing."""
         if not self.enabled or self.batch is None:
             return

@@ -47,3 +47,13 @@ class Sender(Protocol):
         Raises `errors.Retryable` or `errors.Permanent`, and `errors.GaveUp` from the link that
         retries. Cancellation stops the call at once; the outcome is then unknown.
         """
+
+
+class Transport(Sender, Protocol):
+    """The last link of the chain, `push`: what an exporter has of its own."""
+
+    async def open(self) -> None:
+        """Get ready to send, or raise `errors.ComponentError` with the cause and the remedy."""
+
+    async def close(self) -> None:
+        """Let go of everything. Safe before `open`, and twice."""

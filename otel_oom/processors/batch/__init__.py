@@ -10,10 +10,9 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Iterator
 
 from otel_oom import errors
-from otel_oom.config.types import Duration
+from otel_oom.config.types import Duration, Violations
 from otel_oom.pipeline import accounting, component
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
@@ -38,8 +37,8 @@ class Config:
     metadata_keys: list[str] = dataclasses.field(default_factory=list)
     """Not supported: batches come from the kernel and carry no client metadata. Must be empty."""
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what cannot work: the path of the key, and a message that quotes it."""
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
         if self.send_batch_size < 0:
             yield ("send_batch_size",), "`send_batch_size` must not be negative"
         if self.timeout < 0:

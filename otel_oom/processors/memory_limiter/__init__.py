@@ -13,13 +13,12 @@ import dataclasses
 import enum
 import gc
 import logging
-from collections.abc import Iterator
 from typing import Literal
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData, SeverityNumber
 
 from otel_oom import errors, telemetry
-from otel_oom.config.types import Duration
+from otel_oom.config.types import Duration, Violations
 from otel_oom.pipeline import component
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
@@ -57,8 +56,8 @@ class Config:
     """Batches with a log record of this severity or above pass between the soft and the hard
     limit. Default `ERROR`; `NONE` exempts nothing."""
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what cannot work: the path of the key, and a message that quotes it."""
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
         if self.check_interval <= 0:
             yield ("check_interval",), "`check_interval` must be greater than zero"
         if not self.limit_mib and not self.limit_percentage:
@@ -69,9 +68,7 @@ class Config:
         )
 
 
-def _relation(
-    key: str, limit: int, spike: int, most: int | None = None
-) -> Iterator[tuple[tuple[str, ...], str]]:
+def _relation(key: str, limit: int, spike: int, most: int | None = None) -> Violations:
     """Check a limit and its `spike_` twin against their range and each other."""
     spike_key = f"spike_{key}"
     for name, value in ((key, limit), (spike_key, spike)):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
+from otel_oom.config.types import Violations
 from otel_oom.pipeline import component, otlp
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
@@ -40,8 +41,8 @@ class Action:
     value: str | bool | int | float | None = None
     """The new value; needed by all but `delete`."""
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what cannot work: the path of the key, and a message that quotes it."""
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
         if not self.key:
             yield ("key",), "`key` must not be empty"
         if self.action == "delete" and self.value is not None:
@@ -69,8 +70,8 @@ class Config:
     attributes: list[Action] = dataclasses.field(default_factory=list)
     """Edits made after the detection, in order. Default: none."""
 
-    def validate(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what cannot work: the path of the key, and a message that quotes it."""
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
         if not Path(self.root_path).is_absolute():
             yield ("root_path",), f"`root_path` ({self.root_path}) must be an absolute path"
 

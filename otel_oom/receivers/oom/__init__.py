@@ -9,21 +9,17 @@ and holds its count against the kernel's.
 from __future__ import annotations
 
 import asyncio
-import collections
-import logging
+import functools
 import pathlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 
 from otel_oom import errors
-from otel_oom.pipeline import accounting, component
+from otel_oom.pipeline import component, receiving
 from otel_oom.pipeline.consumer import Consumer
-from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.receivers.oom import capture, doctor, state
+from otel_oom.pipeline.data import Signal
+from otel_oom.receivers.oom import capture, doctor, state, view
 from otel_oom.receivers.oom.config import Config
 
-logger = logging.getLogger(__name__)
-
-_OUTBOX_BATCHES = 256
 _RECHECK_S = 0.3
 
 
@@ -38,52 +34,41 @@ class OomReceiver:
     ) -> None:
         self._settings = settings
         self._config = config
-        self._consumers = consumers
-        self._outbox: collections.deque[Batch] = collections.deque()
-        self._wake = asyncio.Event()
+        self._outbox = receiving.Outbox(settings, consumers)
         self._tasks: list[asyncio.Task[None]] = []
         self._sender: asyncio.Task[None] | None = None
-        self._is_stopping = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._capture: capture.Capture | None = None
         self._summary: list[str] = []
+        self._recent = view.Recent()
         self._unsaved: tuple[int, state.Saved] | None = None
 
     async def start(self) -> None:
         """Read the counters, attach the probes, then report what happened since the last run."""
         root = pathlib.Path(self._config.root_path)
         try:
-            running = capture.Capture(root, self._config, self._settings.version)
+            running = capture.Capture(
+                root, self._config, self._settings.version, self._settings.incidents
+            )
         except (errors.BpfError, OSError) as error:
             raise errors.ComponentError(f"OOM kills cannot be captured: {error}") from error
         self._capture = running
         self._register(running)
-        self._emit(Signal.LOGS, running.missed_while_down())
+        self._outbox.put(running.missed_while_down())
         loop = asyncio.get_running_loop()
         loop.add_reader(running.ring.fd, self._on_ring, running)
         self._tasks = [
-            self._task(self._reconcile(running), "oom-reconcile"),
-            self._task(self._collect(running), "oom-collect"),
+            receiving.supervised(self._settings, self._reconcile(running), "oom-reconcile"),
+            receiving.supervised(self._settings, self._collect(running), "oom-collect"),
         ]
-        self._sender = self._task(self._send(running), "oom-send")
+        sending = self._outbox.send(lambda: self._on_room(running))
+        self._sender = receiving.supervised(self._settings, sending, "oom-send")
         self._settings.report(component.Status(component.State.OK, running.describe()))
-
-    def _task(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        task.add_done_callback(self._on_task_done)
-        return task
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        """None of them ends by itself; one that does is a bug, and the health must say so."""
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            logger.error("%s stopped working", task.get_name(), exc_info=error)
-            detail = f"{task.get_name()} stopped working: {error!r}"
-            self._settings.report(component.Status(component.State.PERMANENT_ERROR, detail))
 
     def _register(self, running: capture.Capture) -> None:
         ledger, name = self._settings.ledger, self._settings.name
-        ledger.hold(name, self._held)
+        ledger.hold(name, self._outbox.held)
+        self._settings.views.offer(name, functools.partial(self._recent.make, running.kernel_lost))
         ledger.gauge("kernel_lost", name, running.kernel_lost)
         ledger.gauge("oom_reconcile_difference", name, running.difference)
 
@@ -92,6 +77,7 @@ class OomReceiver:
         running, self._capture = self._capture, None
         if running is None:
             return
+        self._settings.views.withdraw(self._settings.name)
         asyncio.get_running_loop().remove_reader(running.ring.fd)
         for task in self._tasks:
             task.cancel()
@@ -101,16 +87,15 @@ class OomReceiver:
         try:
             ready, missed = running.finish()
             self._emit_ready(running, ready)
-            self._emit(Signal.LOGS, missed)
-            self._emit(Signal.METRICS, running.metric())
+            self._outbox.put(missed)
+            self._outbox.put(running.metric())
             self._summary = running.summary()
-            self._is_stopping = True
-            self._wake.set()
+            self._outbox.end()
             if self._sender:
                 await self._sender
             running.save(running.books())
         finally:
-            self._drop_outbox()
+            self._outbox.drop()
             running.close()
 
     def summary(self) -> list[str]:
@@ -120,7 +105,7 @@ class OomReceiver:
     def _on_ring(self, running: capture.Capture) -> None:
         """Take what the ring has, unless the way out is blocked: then it waits in the ring."""
         loop = asyncio.get_running_loop()
-        if len(self._outbox) >= _OUTBOX_BATCHES:
+        if self._outbox.is_full:
             loop.remove_reader(running.ring.fd)
             return
         running.drain(loop.time())
@@ -133,57 +118,30 @@ class OomReceiver:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        due_s = running.next_s()
-        if due_s is not None:
+        if running.has_backlog:
+            self._timer = loop.call_soon(self._on_ring, running)
+        elif (due_s := running.next_s()) is not None:
             self._timer = loop.call_at(due_s, self._emit_due, running)
 
     def _emit_ready(self, running: capture.Capture, ready: capture.Ready) -> None:
         reports, spans = ready
         if reports:
-            self._emit(Signal.LOGS, running.logs(reports))
+            self._recent.note(reports)
+            self._outbox.put(running.logs(reports))
         if spans:
-            self._emit(Signal.TRACES, running.spans(spans))
+            self._outbox.put(running.spans(spans))
 
-    def _emit(self, signal: Signal, batch: Batch | None) -> None:
-        if batch is None or not batch.items or signal not in self._consumers:
-            return
-        self._settings.ledger.produced(self._settings.name, signal, batch.items)
-        self._outbox.append(batch)
-        self._wake.set()
-
-    async def _send(self, running: capture.Capture) -> None:
-        """Hand on the outbox; with room in it again, the ring is read again."""
-        loop = asyncio.get_running_loop()
-        while self._outbox or not self._is_stopping:
-            await self._wake.wait()
-            self._wake.clear()
-            await self._send_all()
-            if self._capture is running:  # not while it stops: the ring will be gone
-                loop.add_reader(running.ring.fd, self._on_ring, running)
-
-    async def _send_all(self) -> None:
-        """Hand on the outbox; a batch leaves it before it is another's to account for."""
-        while self._outbox:
-            batch = self._outbox.popleft()
-            await accounting.deliver_or_drop(
-                self._consumers[batch.signal], batch, self._settings.ledger, self._settings.name
-            )
-
-    def _drop_outbox(self) -> None:
-        """The service ran out of patience: what could not be handed on is counted."""
-        while self._outbox:
-            batch = self._outbox.popleft()
-            self._settings.ledger.dropped(
-                self._settings.name, batch.signal, batch.items, "shutdown"
-            )
-
-    def _held(self, signal: Signal) -> int:
-        return sum(batch.items for batch in self._outbox if batch.signal is signal)
+    def _on_room(self, running: capture.Capture) -> None:
+        """Read the ring again, but not while it stops: the ring will be gone."""
+        if self._capture is running:
+            asyncio.get_running_loop().add_reader(running.ring.fd, self._on_ring, running)
+            if running.has_backlog:
+                self._emit_due(running)
 
     async def _reconcile(self, running: capture.Capture) -> None:
         while True:
             batch, is_pending = running.check()
-            self._emit(Signal.LOGS, batch)
+            self._outbox.put(batch)
             self._save(running)
             await asyncio.sleep(_RECHECK_S if is_pending else self._config.reconcile_interval)
 
@@ -204,7 +162,7 @@ class OomReceiver:
     async def _collect(self, running: capture.Capture) -> None:
         while True:
             await asyncio.sleep(self._config.collection_interval)
-            self._emit(Signal.METRICS, running.metric())
+            self._outbox.put(running.metric())
 
 
 FACTORY = component.Factory(

@@ -5,31 +5,30 @@ Nothing here guesses: a value that could not be had is left out and named in `oo
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 
 from otel_oom import semconv
 from otel_oom.bpf.events import OomMarkFlag
+from otel_oom.pipeline import text
 from otel_oom.pipeline.otlp import wire_values
-from otel_oom.receivers.oom import process_tree, records
+from otel_oom.receivers.oom import fields, limit, process_tree, records
 from otel_oom.receivers.oom.context import Pressure
 from otel_oom.receivers.oom.kills import PRIMARY, Kill
-from otel_oom.receivers.oom.limit import unlimited_pages
 
 PAGE_BYTES = process_tree.PAGE_BYTES
-UNLIMITED_PAGES = unlimited_pages(PAGE_BYTES)
+UNLIMITED_PAGES = limit.unlimited_pages(PAGE_BYTES)
 
 # Plain ints: an enum's `&` takes ten times as long.
 _AT_DELIVERY = OomMarkFlag.AT_DELIVERY.value
 _HAS_DECISION = OomMarkFlag.HAS_DECISION.value
 _HAS_MM = OomMarkFlag.HAS_MM.value
 _HAS_VICTIM = OomMarkFlag.HAS_VICTIM.value
+_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN.value
 _PATH_CUT = OomMarkFlag.PATH_CUT.value
 _TRIGGER_KTHREAD = OomMarkFlag.TRIGGER_KTHREAD.value
 _TRIGGER_PATH_CUT = OomMarkFlag.TRIGGER_PATH_CUT.value
 
 _SIGNALLED = 0x7F
-_NS_PER_S, _NS_PER_MS = 10**9, 10**6
 _MOST_KEPT, _MOST_ARGUMENTS_KEPT = 1024, 64  # a command line may have 4 KiB
 _STAT_LINES = {
     semconv.CGROUP_ANON: "anon",
@@ -40,58 +39,8 @@ _STAT_LINES = {
     semconv.CGROUP_PAGE_TABLES: "pagetables",
 }
 
-_ATTRIBUTES = wire_values.attributes(
-    6, {key: attribute.type for key, attribute in semconv.ATTRIBUTES.items()}
-)
-"""Of a `LogRecord` (opentelemetry-proto, logs/v1/logs.proto), in their wire form."""
-
-# What comes again from kill to kill, by its value.
-_PARENT_PID = _ATTRIBUTES[semconv.PROCESS_PARENT_PID]
-_EXECUTABLE = _ATTRIBUTES[semconv.PROCESS_EXECUTABLE_NAME]
-_USER_ID = _ATTRIBUTES[semconv.PROCESS_USER_ID]
-_CGROUP = _ATTRIBUTES[semconv.PROCESS_LINUX_CGROUP]
-_EXIT_CONFIRMED = _ATTRIBUTES[semconv.EXIT_CONFIRMED]
 _EXIT_NOT_SEEN = "the victim's exit was not seen in time"
-_EXIT_CODE = _ATTRIBUTES[semconv.PROCESS_EXIT_CODE]
-_FILE = _ATTRIBUTES[semconv.VICTIM_FILE]
-_SHMEM = _ATTRIBUTES[semconv.VICTIM_SHMEM]
-_SWAP = _ATTRIBUTES[semconv.VICTIM_SWAP]
-_PAGE_TABLES = _ATTRIBUTES[semconv.VICTIM_PAGE_TABLES]
-_SCORE_ADJ = _ATTRIBUTES[semconv.VICTIM_SCORE_ADJ]
-_TRIGGER_NAME = _ATTRIBUTES[semconv.TRIGGER_NAME]
-_TRIGGER_CGROUP = _ATTRIBUTES[semconv.TRIGGER_CGROUP]
-_TRIGGER_IS_VICTIM = _ATTRIBUTES[semconv.TRIGGER_IS_VICTIM]
-_TRIGGER_IS_KERNEL = _ATTRIBUTES[semconv.TRIGGER_IS_KERNEL]
-_CONSTRAINT = _ATTRIBUTES[semconv.CONSTRAINT]
-_LIMIT_CGROUP = _ATTRIBUTES[semconv.LIMIT_CGROUP]
-_LIMIT_BYTES = _ATTRIBUTES[semconv.LIMIT_BYTES]
-_LIMIT_USAGE = _ATTRIBUTES[semconv.LIMIT_USAGE]
-_LIMIT_PEAK = _ATTRIBUTES[semconv.LIMIT_PEAK]
-_OWN_USAGE = _ATTRIBUTES[semconv.CGROUP_USAGE]
-_OWN_LIMIT = _ATTRIBUTES[semconv.CGROUP_LIMIT]
-_OWN_KILL_COUNT = _ATTRIBUTES[semconv.CGROUP_KILL_COUNT]
-_ORDER = _ATTRIBUTES[semconv.ALLOCATION_ORDER]
-_GFP = _ATTRIBUTES[semconv.ALLOCATION_GFP]
-_GROUP = _ATTRIBUTES[semconv.GROUP]
-_EPISODE_ROLE = _ATTRIBUTES[semconv.EPISODE_ROLE]
-_EPISODE_KILLS = _ATTRIBUTES[semconv.EPISODE_KILLS]
-_MODE = _ATTRIBUTES[semconv.CAPTURE_MODE]
-_MISSING = _ATTRIBUTES[semconv.MISSING]
-
-# What is each kill's own.
-_PID = _ATTRIBUTES[semconv.PROCESS_PID].of
-_VPID = _ATTRIBUTES[semconv.PROCESS_VPID].of
-_CREATION_TIME = _ATTRIBUTES[semconv.PROCESS_CREATION_TIME].of
-_ARGS = _ATTRIBUTES[semconv.PROCESS_COMMAND_ARGS].of
-_EXIT_LATENCY = _ATTRIBUTES[semconv.EXIT_LATENCY].of
-_ANON = _ATTRIBUTES[semconv.VICTIM_ANON].of
-_VIRTUAL = _ATTRIBUTES[semconv.VICTIM_VIRTUAL].of
-_TRIGGER_PID = _ATTRIBUTES[semconv.TRIGGER_PID].of
-_SCORE = _ATTRIBUTES[semconv.VICTIM_SCORE].of
-_EPISODE_ID = _ATTRIBUTES[semconv.EPISODE_ID].of
-_PROCESSES = _ATTRIBUTES[semconv.PROCESSES].of
-_UID = _ATTRIBUTES[semconv.LOG_RECORD_UID].of
-
+_KILL_NOT_TOLD = "taken as a kill; nothing told it from the mark of a process that is dying anyway"
 _NOT_READ = Pressure(reason="was not read")
 
 
@@ -130,10 +79,10 @@ class Record:
         self._episode(episode_id)
         self._pressure()
         self.parts += (
-            _PROCESSES(process_tree.encode(kill, self._ancestors)),
-            _MODE[mode],
-            _MISSING[_reasons(tuple(self._missing))] if self._missing else b"",
-            _UID(uid),
+            fields.PROCESSES(process_tree.encode(kill, self._ancestors)),
+            fields.MODE[mode],
+            fields.MISSING[_reasons(tuple(self._missing))] if self._missing else b"",
+            fields.UID(uid),
         )
 
     def _lacks(self, key: str, reason: str) -> None:
@@ -141,19 +90,19 @@ class Record:
 
     def _victim(self, boot_to_unix_ns: int) -> None:
         mark, raw, ancestors = self._kill.mark, self._kill.mark.raw, self._ancestors
-        self.parts.append(_PID(raw.tgid))
+        self.parts.append(fields.PID(raw.tgid))
         if not raw.flags & _HAS_VICTIM:
             self._lacks(
                 "process.*", "this kernel's hook gives a pid alone, and the victim was gone"
             )
             return
         self.parts += (
-            _VPID(mark.victim.vpid),
-            _PARENT_PID[ancestors.first_pid] if ancestors.elements else b"",
-            _EXECUTABLE[records.text(mark.victim.comm)],
-            _CREATION_TIME(iso_time(raw.start_boot_ns + boot_to_unix_ns)),
-            _USER_ID[raw.uid],
-            _CGROUP[records.path_text(mark.victim_path)],
+            fields.VPID(mark.victim.vpid),
+            fields.PARENT_PID[ancestors.first_pid] if ancestors.elements else b"",
+            fields.EXECUTABLE[records.text(mark.victim.comm)],
+            fields.CREATION_TIME(text.iso_time(raw.start_boot_ns + boot_to_unix_ns)),
+            fields.USER_ID[raw.uid],
+            fields.CGROUP[records.path_text(mark.victim_path)],
         )
         if raw.flags & _PATH_CUT:
             self._lacks(semconv.PROCESS_LINUX_CGROUP, "longer than 4 KiB: its root end is cut")
@@ -161,24 +110,27 @@ class Record:
     def _command_line(self) -> None:
         kill, key = self._kill, semconv.PROCESS_COMMAND_ARGS
         if kill.delivered and kill.delivered.raw_args:
-            self.parts.append(_ARGS(_arguments(kill.delivered.raw_args)))
+            self.parts.append(fields.ARGS(_arguments(kill.delivered.raw_args)))
             if kill.delivered.is_cut:
                 total = kill.delivered.args_total_bytes
                 self._lacks(key, f"cut, the whole has {total} bytes")
         elif kill.context and kill.context.command_line:
-            self.parts.append(_ARGS(_arguments(kill.context.command_line)))
+            self.parts.append(fields.ARGS(_arguments(kill.context.command_line)))
         else:
             self._lacks(key, "the victim was gone before it could be read")
 
     def _exit(self) -> None:
         exited = self._kill.exited
-        self.parts.append(_EXIT_CONFIRMED[exited is not None])
+        self.parts.append(fields.EXIT_CONFIRMED[exited is not None])
         if exited is None:
             self._lacks(semconv.PROCESS_EXIT_CODE, _EXIT_NOT_SEEN)
             self._lacks(semconv.EXIT_LATENCY, _EXIT_NOT_SEEN)
             return
         latency_ns = exited.boot_ns - self._kill.mark.raw.boot_ns
-        self.parts += _EXIT_CODE[exit_code(exited.exit_code)], _EXIT_LATENCY(latency_ns / 1e9)
+        self.parts += (
+            fields.EXIT_CODE[exit_code(exited.exit_code)],
+            fields.EXIT_LATENCY(latency_ns / 1e9),
+        )
 
     def _memory(self) -> None:
         raw = self._kill.mark.raw
@@ -186,13 +138,13 @@ class Record:
             self._lacks("oom.victim.memory.*", "the victim had let go of its memory")
             return
         self.parts += (
-            _ANON(raw.anon_pages * PAGE_BYTES),
-            _FILE[raw.file_pages * PAGE_BYTES],
-            _SHMEM[raw.shmem_pages * PAGE_BYTES],
-            _SWAP[raw.swap_pages * PAGE_BYTES],
-            _PAGE_TABLES[raw.page_tables_bytes],
-            _VIRTUAL(raw.virtual_pages * PAGE_BYTES),
-            _SCORE_ADJ[raw.score_adj],
+            fields.ANON(raw.anon_pages * PAGE_BYTES),
+            fields.FILE[raw.file_pages * PAGE_BYTES],
+            fields.SHMEM[raw.shmem_pages * PAGE_BYTES],
+            fields.SWAP[raw.swap_pages * PAGE_BYTES],
+            fields.PAGE_TABLES[raw.page_tables_bytes],
+            fields.VIRTUAL(raw.virtual_pages * PAGE_BYTES),
+            fields.SCORE_ADJ[raw.score_adj],
         )
         if raw.flags & _AT_DELIVERY:
             self._lacks("oom.victim.memory.*", "as of the SIGKILL's delivery, not of the mark")
@@ -205,30 +157,30 @@ class Record:
             return
         path = mark.victim_path if is_victim else mark.trigger_path
         self.parts += (
-            _TRIGGER_PID(trigger.tgid),
-            _TRIGGER_NAME[records.text(trigger.comm)],
-            _TRIGGER_CGROUP[records.path_text(path)],
-            _TRIGGER_IS_VICTIM[is_victim],
-            _TRIGGER_IS_KERNEL[True] if flags & _TRIGGER_KTHREAD else b"",
+            fields.TRIGGER_PID(trigger.tgid),
+            fields.TRIGGER_NAME[records.text(trigger.comm)],
+            fields.TRIGGER_CGROUP[records.path_text(path)],
+            fields.TRIGGER_IS_VICTIM[is_victim],
+            fields.TRIGGER_IS_KERNEL[True] if flags & _TRIGGER_KTHREAD else b"",
         )
         if flags & _TRIGGER_PATH_CUT:
             self._lacks(semconv.TRIGGER_CGROUP, "longer than 4 KiB: its root end is cut")
 
     def _limit(self) -> None:
-        limit, owner = self._kill.limit, self._kill.limit.owner
-        if limit.constraint:
-            self.parts.append(_CONSTRAINT[limit.constraint])
+        found, owner = self._kill.limit, self._kill.limit.owner
+        if found.constraint:
+            self.parts.append(fields.CONSTRAINT[found.constraint])
         else:
-            self._lacks(semconv.CONSTRAINT, limit.constraint_reason)
+            self._lacks(semconv.CONSTRAINT, found.constraint_reason)
         if owner is not None:
             self.parts += (
-                _LIMIT_CGROUP[limit_path(self._kill) or "/"],
-                _LIMIT_BYTES[owner.max_pages * PAGE_BYTES],
-                _LIMIT_USAGE[owner.usage_pages * PAGE_BYTES],
-                _LIMIT_PEAK[owner.peak_pages * PAGE_BYTES],
+                fields.LIMIT_CGROUP[limit.owner_path(self._kill.mark, found) or "/"],
+                fields.LIMIT_BYTES[owner.max_pages * PAGE_BYTES],
+                fields.LIMIT_USAGE[owner.usage_pages * PAGE_BYTES],
+                fields.LIMIT_PEAK[owner.peak_pages * PAGE_BYTES],
             )
-        elif limit.reason:
-            self._lacks("oom.limit.*", limit.reason)
+        elif found.reason:
+            self._lacks("oom.limit.*", found.reason)
 
     def _cgroup(self) -> None:
         memcgs = self._kill.mark.memcgs
@@ -237,9 +189,9 @@ class Record:
             return
         own, is_limited = memcgs[0], memcgs[0].max_pages < UNLIMITED_PAGES
         self.parts += (
-            _OWN_USAGE[own.usage_pages * PAGE_BYTES],
-            _OWN_LIMIT[own.max_pages * PAGE_BYTES] if is_limited else b"",
-            _OWN_KILL_COUNT[own.local_oom_kills],
+            fields.OWN_USAGE[own.usage_pages * PAGE_BYTES],
+            fields.OWN_LIMIT[own.max_pages * PAGE_BYTES] if is_limited else b"",
+            fields.OWN_KILL_COUNT[own.local_oom_kills],
         )
         self._cgroup_memory()
 
@@ -251,7 +203,7 @@ class Record:
         absent = []
         for key, name in _STAT_LINES.items():
             if name in context.memory:
-                self.parts.append(_ATTRIBUTES[key].of(context.memory[name]))
+                self.parts.append(fields.BY_KEY[key].of(context.memory[name]))
             else:
                 absent.append(key.rpartition(".")[2])
         if absent:
@@ -260,25 +212,27 @@ class Record:
     def _decision(self) -> None:
         raw = self._kill.mark.raw
         if not raw.flags & _HAS_DECISION:
-            reason = "oom_kill_process cannot be hooked on this kernel"
+            reason = limit.why_undecided(self._kill.mark)
             self._lacks("oom.allocation.*", reason)
             self._lacks(semconv.VICTIM_SCORE, reason)
             return
         is_chosen = self._kill.role == PRIMARY
         self.parts += (
-            _ORDER[raw.decision_order],
-            _GFP[f"{raw.decision_gfp:#x}"],
-            _SCORE(raw.decision_points) if is_chosen else b"",
+            fields.ORDER[raw.decision_order],
+            fields.GFP[f"{raw.decision_gfp:#x}"],
+            fields.SCORE(raw.decision_points) if is_chosen else b"",
         )
 
     def _episode(self, episode_id: str) -> None:
         kill = self._kill
         self.parts += (
-            _GROUP[kill.episode.is_group],
-            _EPISODE_ID(episode_id),
-            _EPISODE_ROLE[kill.role],
-            _EPISODE_KILLS[kill.episode.kills],
+            fields.GROUP[kill.episode.is_group],
+            fields.EPISODE_ID(episode_id),
+            fields.EPISODE_ROLE[kill.role],
+            fields.EPISODE_KILLS[kill.episode.kills],
         )
+        if not kill.mark.raw.flags & _KILLED_KNOWN:
+            self._lacks(semconv.EPISODE_ROLE, _KILL_NOT_TOLD)
 
     def _pressure(self) -> None:
         context = self._kill.context
@@ -291,20 +245,9 @@ class Record:
         if pressure.reason:
             self._lacks(name, pressure.reason)
         if pressure.some is not None:
-            self.parts.append(_ATTRIBUTES[some].of(pressure.some))
+            self.parts.append(fields.BY_KEY[some].of(pressure.some))
         if pressure.full is not None:
-            self.parts.append(_ATTRIBUTES[full].of(pressure.full))
-
-
-def limit_path(kill: Kill) -> str | None:
-    """Path of the limit's cgroup: the victim's, up to the owner's level; None if unknown."""
-    owner, path = kill.limit.owner, kill.mark.victim_path
-    if owner is None:
-        return None
-    if kill.mark.raw.flags & _PATH_CUT:
-        above = kill.mark.memcgs[0].level - owner.level
-        path = path[: len(path) - above]
-    return records.path_text(path[: owner.level])
+            self.parts.append(fields.BY_KEY[full].of(pressure.full))
 
 
 @functools.lru_cache(_MOST_ARGUMENTS_KEPT)
@@ -322,14 +265,3 @@ def exit_code(status: int) -> int:
     """A wait(2) status as one number: 128 + signal, or what the process returned."""
     signal = status & _SIGNALLED
     return 128 + signal if signal else status >> 8 & 0xFF
-
-
-def iso_time(unix_ns: int) -> str:
-    """ISO 8601 in UTC, to the millisecond."""
-    seconds, rest_ns = divmod(unix_ns, _NS_PER_S)
-    return f"{_iso_second(seconds)}.{rest_ns // _NS_PER_MS:03}Z"
-
-
-@functools.lru_cache(_MOST_KEPT)
-def _iso_second(unix_s: int) -> str:
-    return dt.datetime.fromtimestamp(unix_s, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -13,12 +13,16 @@ from collections.abc import Sequence
 
 from otel_oom import errors
 from otel_oom.bpf import events, layout, probe, ring
+from otel_oom.pipeline.clock import Clock
 from otel_oom.pipeline.data import Batch
+from otel_oom.pipeline.incidents import Incidents
 from otel_oom.receivers.oom import (
     attributes,
+    backlog,
     cgroups,
     context,
     encode,
+    incident,
     kills,
     limit,
     reconcile,
@@ -32,8 +36,12 @@ logger = logging.getLogger(__name__)
 Ready = tuple[list[kills.Kill], list[kills.Kill]]
 """Kills to report, and kills whose span ends."""
 
-_DRAIN_RECORDS = 256
-_CLOCK_STEP_NS = 1_000_000
+_TURN_RECORDS = 256
+"""Records that are understood at most before the loop has its turn."""
+
+_SLICE_RECORDS = 16
+"""... and before the ring is emptied again: some five kills."""
+
 _EVENTS = (
     events.OomMarkLayout,
     events.OomDeliveredLayout,
@@ -47,12 +55,16 @@ _EVENTS = (
 class Capture:
     """The attached probes and the books of one run, from start to shutdown."""
 
-    def __init__(self, root: pathlib.Path, config: Config, version: str) -> None:
+    def __init__(
+        self, root: pathlib.Path, config: Config, version: str, incidents: Incidents
+    ) -> None:
         self._config = config
+        self._incidents = incidents
         self._hierarchy = cgroups.find(root)
         self._vmstat = reconcile.Vmstat(root)
         self._start_ns = time.time_ns()
         self._clock = Clock()
+        self._boot_to_unix_ns = self._clock.to_unix_ns()
         self._boot_id = (root / "proc/sys/kernel/random/boot_id").read_text().strip()
         self._base = self._vmstat.kills(), self._hierarchy.counts()
         self._store = state.Store(pathlib.Path(config.state_directory))
@@ -66,9 +78,13 @@ class Capture:
         self._reader = context.Reader(root, self._hierarchy, config.siblings)
         self._nodes = limit.memory_nodes(root)
         self._assembler = kills.Assembler(
-            self._examine, settle_s=config.settle, settle_exit_s=config.settle_exit
+            self._examine,
+            settle_s=config.settle,
+            settle_exit_s=config.settle_exit,
+            note=self._note,
         )
         self._kills = collections.Counter({"memcg": 0, "none": 0})
+        self._backlog = backlog.Backlog()
         self._alarm = ""
         self._difference = 0
         self._final: events.OomCounters | None = None
@@ -103,18 +119,31 @@ class Capture:
         missed = reconcile.since_last_run(saved, *self._base)
         return self._encoder.missed(missed, time.time_ns())
 
+    @property
+    def has_backlog(self) -> bool:
+        """Whether `drain` left records that it had taken from the ring."""
+        return bool(self._backlog)
+
     def drain(self, now_s: float) -> int:
-        """Take up to a fixed number of records from the ring; returns how many there were."""
-        batch = self.ring.drain(_DRAIN_RECORDS)
-        for raw in batch:
-            try:
-                self._assembler.take(records.decode(raw), now_s)
-            except errors.BadRecord as bad:
-                self._assembler.tally.bad_marks += _may_be_mark(raw)
-                logger.error(  # noqa: TRY400 - the text says it all
-                    "a record of the kernel side was not understood: %s", bad
-                )
-        return len(batch)
+        """Empty the ring, and understand up to a fixed number of records; returns how many."""
+        taken, self._boot_to_unix_ns = 0, self._clock.to_unix_ns()
+        while taken < _TURN_RECORDS:
+            batch = self._backlog.take(self.ring, _SLICE_RECORDS)
+            if not batch:
+                break
+            for raw in batch:
+                self._take(raw, now_s)
+            taken += len(batch)
+        return taken
+
+    def _take(self, raw: bytes, now_s: float) -> None:
+        try:
+            self._assembler.take(records.decode(raw), now_s)
+        except errors.BadRecord as bad:
+            self._assembler.tally.bad_marks += _may_be_mark(raw)
+            logger.error(  # noqa: TRY400 - the text says it all
+                "a record of the kernel side was not understood: %s", bad
+            )
 
     def ready(self, now_s: float, *, flush: bool = False) -> Ready:
         """Kills to report and to send spans of; the reported ones are booked."""
@@ -131,11 +160,11 @@ class Capture:
 
     def logs(self, reports: Sequence[kills.Kill]) -> Batch:
         """The records of kills."""
-        return self._encoder.logs(reports, self._clock.boot_to_unix_ns(), time.time_ns())
+        return self._encoder.logs(reports, self._clock.to_unix_ns(), time.time_ns())
 
     def spans(self, ended: Sequence[kills.Kill]) -> Batch:
         """The spans of kills."""
-        return self._encoder.spans(ended, self._clock.boot_to_unix_ns())
+        return self._encoder.spans(ended, self._clock.to_unix_ns())
 
     def metric(self) -> Batch:
         """The metric `oom.kills`."""
@@ -146,11 +175,16 @@ class Capture:
         now_ns = time.time_ns()
         kernel_kills = self._vmstat.kills()  # before our own counters: see `reconcile`
         counters = self._read_counters()
-        is_quiet = self.ring.is_empty() and self._assembler.next_s() is None
+        is_quiet = self._is_quiet()
         verdict = self._books.check(
             counters, self._assembler.tally, kernel_kills, now_ns, is_quiet=is_quiet
         )
         return self._missed(verdict, now_ns), verdict.is_pending
+
+    def _is_quiet(self) -> bool:
+        """Whether no record is on its way."""
+        is_drained = not self._backlog and self.ring.is_empty()
+        return is_drained and self._assembler.next_s() is None
 
     def books(self) -> state.Saved:
         """What is reported so far, for the next start."""
@@ -217,6 +251,14 @@ class Capture:
         read = self._reader.read(path, limit_path, mark.raw.tgid)
         return found, read
 
+    def _note(self, kill: kills.Kill) -> None:
+        """Let others link to the kill's span while it goes on, not only when it is sent."""
+        found = incident.of(
+            kill, self._encoder.ids, self._boot_to_unix_ns, self._config.settle_exit
+        )
+        if found is not None:
+            self._incidents.note(found)
+
     def _read_counters(self) -> events.OomCounters:
         if self._final is not None:
             return self._final
@@ -242,32 +284,3 @@ def _may_be_mark(raw: bytes) -> bool:
         return True
     kind = events.OomHeader._make(header.unpack_from(raw)).kind
     return kind not in (events.OomKind.DELIVERED, events.OomKind.EXITED)
-
-
-class Clock:
-    """Unix time of a boot time, the same in all that is told of one kill.
-
-    Two readings of a pair of clocks differ by the time between them, so the offset moves only
-    when the wall clock was set, or has drifted, by more than a millisecond.
-    """
-
-    def __init__(self) -> None:
-        self._offset_ns = _boot_to_unix_ns()
-
-    def boot_to_unix_ns(self) -> int:
-        """What to add to CLOCK_BOOTTIME for Unix time."""
-        now_ns = _boot_to_unix_ns()
-        if abs(now_ns - self._offset_ns) > _CLOCK_STEP_NS:
-            self._offset_ns = now_ns
-        return self._offset_ns
-
-
-def _boot_to_unix_ns() -> int:
-    """The offset now, from the one of three readings in which least time went by."""
-    readings = []
-    for _ in range(3):
-        before_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        unix_ns = time.time_ns()
-        after_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        readings.append((after_ns - before_ns, unix_ns - (before_ns + after_ns) // 2))
-    return min(readings)[1]

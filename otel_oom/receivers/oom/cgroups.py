@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Iterator
+
+from otel_oom.pipeline import mounts
 
 V1, V2 = 1, 2
 
 _READ_BYTES = 65536
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,22 +99,14 @@ class Hierarchy:
 def find(root: pathlib.Path) -> Hierarchy:
     """The memory controller of the host whose /proc and /sys are below `root`."""
     unified = ""
-    for line in _mounts(root):
-        _, mount, kind, options, *_ = [*map(_unescaped, line.split(" ")), "", "", "", ""]
-        if kind == "cgroup" and "memory" in options.split(","):
-            return Hierarchy(V1, _below(root, mount))
-        if kind == "cgroup2":
-            unified = unified or _below(root, mount)
+    for mount in mounts.read(root):
+        if mount.kind == "cgroup" and "memory" in mount.options:
+            return Hierarchy(V1, mount.point)
+        if mount.kind == "cgroup2":
+            unified = unified or mount.point
     if unified and "memory" in _controllers(unified):
         return Hierarchy(V2, unified)
     return Hierarchy(0, "")
-
-
-def _mounts(root: pathlib.Path) -> list[str]:
-    try:
-        return _read(str(root / "proc/self/mounts")).split("\n")
-    except OSError:
-        return []
 
 
 def field(text: str, name: str) -> int:
@@ -131,17 +123,6 @@ def _controllers(mount: str) -> list[str]:
         return _read(f"{mount}/cgroup.controllers").split()
     except OSError:
         return []
-
-
-def _below(root: pathlib.Path, mount: str) -> str:
-    """A mount as we see it: a mounted host tree shows its mounts with our prefix already."""
-    prefix = str(root).rstrip("/")
-    return mount if f"{mount}/".startswith(f"{prefix}/") else prefix + mount
-
-
-def _unescaped(field_: str) -> str:
-    """A field of /proc/self/mounts: space, tab, newline and backslash are octal (fstab(5))."""
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field_)
 
 
 def _readable(path: str) -> str:

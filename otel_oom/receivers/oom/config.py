@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
-from collections.abc import Iterable
 
-from otel_oom.config.types import ByteSize, Duration
+from otel_oom.config.types import ByteSize, Duration, Violations
 
 _LEAST_RING_BYTES = mmap.PAGESIZE
 _MOST_RING_BYTES = 1 << 30
@@ -17,8 +16,9 @@ class Config:
     """Options of the receiver `oom`."""
 
     ring_size: ByteSize = ByteSize(1024 * 1024)
-    """Bytes of the kernel's ring, a power of two of at least 4 KiB. A kill takes 2 to 6 KiB in
-    it until the agent reads it; kills that find no room are reported from the counters."""
+    """Bytes of the kernel's ring, a power of two of at least 4 KiB. A kill takes 1 to 2 KiB in
+    it until the agent reads it, and the length of its command line; kills that find no room are
+    reported from the counters."""
 
     settle: Duration = Duration(0.25)
     """How long a record waits for its victim's exit. Shorter: more records without exit."""
@@ -30,7 +30,7 @@ class Config:
     """How often the books are held against the kernel's counters. A missed kill is reported
     within this and 0.3 s."""
 
-    collection_interval: Duration = Duration(10.0)
+    collection_interval: Duration = Duration(60.0)
     """How often the metric `oom.kills` is sent."""
 
     siblings: int = 16
@@ -47,7 +47,7 @@ class Config:
     root_path: str = "/"
     """Where the host's /proc and /sys are; in a container, where they are mounted."""
 
-    def validate(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
+    def validate(self) -> Violations:
         """Relations that types cannot say."""
         is_power = self.ring_size & (self.ring_size - 1) == 0
         if not is_power or not _LEAST_RING_BYTES <= self.ring_size <= _MOST_RING_BYTES:

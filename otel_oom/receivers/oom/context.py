@@ -80,7 +80,9 @@ class Reader:
             return {}, "memory.stat of the cgroup could not be read"
         if self._hierarchy.version == cgroups.V2:
             names = ("anon", "file", "shmem", "slab", "kernel_stack", "pagetables")
-            return {name: stat[name] for name in names if name in stat}, ""
+            return {name: stat[name] for name in names if name in stat}, (
+                "memory.stat of this kernel does not tell"
+            )
         v1 = {"anon": "total_rss", "file": "total_cache", "shmem": "total_shmem"}
         return {name: stat[old] for name, old in v1.items() if old in stat}, (
             "memory.stat of cgroup v1 does not tell"

@@ -1,19 +1,14 @@
 """A kill as OTLP: its log record, its span; and kills that only a counter tells of.
 
-Ids are made from the boot id and the kernel's own numbers, so the same kill has the same ids
-however often it is sent, and the kills of one episode share a trace.
+Kills come by the hundred, so they are written in the wire form, and parsed only if asked for.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import (
-    LogRecord,
     LogsData,
     ResourceLogs,
     ScopeLogs,
@@ -32,34 +27,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otel_oom import semconv
 from otel_oom.pipeline import data, otlp
 from otel_oom.pipeline.otlp import wire, wire_values
-from otel_oom.receivers.oom import attributes, records
-from otel_oom.receivers.oom.kills import ALREADY_DYING, Kill
+from otel_oom.receivers.oom import attributes, body, fields, ids, records
+from otel_oom.receivers.oom.kills import Kill
+from otel_oom.receivers.oom.missed import Missed, log_record
 
-_MIB = 1024 * 1024
-_MOST_KEPT = 1024
-_TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
-_NAMES = str.maketrans({code: f"\\x{code:02x}" for code in (*range(32), 127)})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Missed:
-    """Kills of one cgroup (None: of which is not known) without a record of their own.
-
-    `since_unix_ns` is when the counter was last seen without them, `kill_count` what the
-    cgroup's counter says now.
-    """
-
-    count: int
-    reason: str
-    since_unix_ns: int
-    cgroup: str | None = None
-    kill_count: int | None = None
-
-
-_SPAN_ATTRIBUTES = wire_values.attributes(
-    9, {key: attribute.type for key, attribute in semconv.ATTRIBUTES.items()}
-)
-
+_SPAN_ATTRIBUTES = fields.attributes(9)
 
 _ITEM = wire.tag(2, wire.LENGTH)
 """Before a log record or a span in what is around it."""
@@ -71,16 +43,16 @@ class _Log:
     TIME, OBSERVED_TIME = wire.tag(1, wire.EIGHT_BYTES), wire.tag(11, wire.EIGHT_BYTES)
     SEVERITY = wire.integer(2, SeverityNumber.SEVERITY_NUMBER_ERROR) + wire.text(3, "ERROR")
     BODY = wire_values.before_text(5)
-    TRACE_ID = wire.tag(9, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
-    SPAN_ID = wire.tag(10, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
+    TRACE_ID = wire.tag(9, wire.LENGTH) + wire.varint(ids.TRACE_ID_BYTES)
+    SPAN_ID = wire.tag(10, wire.LENGTH) + wire.varint(ids.SPAN_ID_BYTES)
     EVENT_NAME = wire.text(12, semconv.EVENT_OOM_KILL)
 
 
 class _Span:
     """Fields of `Span` (opentelemetry-proto, trace/v1/trace.proto), or what precedes them."""
 
-    TRACE_ID = wire.tag(1, wire.LENGTH) + wire.varint(_TRACE_ID_BYTES)
-    SPAN_ID = wire.tag(2, wire.LENGTH) + wire.varint(_SPAN_ID_BYTES)
+    TRACE_ID = wire.tag(1, wire.LENGTH) + wire.varint(ids.TRACE_ID_BYTES)
+    SPAN_ID = wire.tag(2, wire.LENGTH) + wire.varint(ids.SPAN_ID_BYTES)
     NAME_AND_KIND = wire.text(5, semconv.SPAN_OOM_KILL) + wire.integer(
         6, Span.SpanKind.SPAN_KIND_INTERNAL
     )
@@ -114,12 +86,11 @@ _MARKED, _DELIVERED, _EXITED = map(_SpanEvent, (event.name for event in semconv.
 class Encoder:
     """Makes OTLP of kills. `mode` is the capture mode that stands on every record.
 
-    Kills come by the hundred, so they are written in the wire form, and parsed only if asked for.
+    `ids` gives those that stand on a kill's record and span.
     """
 
     def __init__(self, *, boot_id: str, version: str, mode: str, command_args: bool = True) -> None:
-        self._boot_id = boot_id
-        self._kept_ids = functools.lru_cache(_MOST_KEPT)(self._make_ids)
+        self.ids = ids.Ids(boot_id)
         self._command_args = command_args
         self._mode = mode
         self._scope = InstrumentationScope(name=semconv.SCOPE_OOM, version=version)
@@ -151,8 +122,8 @@ class Encoder:
 
     def _log(self, kill: Kill, boot_to_unix_ns: int, now_ns: int) -> bytes:
         """The `LogRecord` of one kill."""
-        trace_id, span_id, episode_id = self._ids(kill)
-        text = body(kill).encode()
+        trace_id, span_id, episode_id = self.ids.of(kill)
+        text = body.line(kill).encode()
         record = attributes.Record(
             kill,
             boot_to_unix_ns=boot_to_unix_ns,
@@ -180,7 +151,7 @@ class Encoder:
 
     def _span(self, kill: Kill, boot_to_unix_ns: int) -> bytes:
         """The `Span` of one kill."""
-        trace_id, span_id, episode_id = self._ids(kill)
+        trace_id, span_id, episode_id = self.ids.of(kill)
         end_ns = start_ns = kill.mark.raw.boot_ns
         start = end = wire.eight_bytes(start_ns + boot_to_unix_ns)
         events = [_MARKED.start, start, _MARKED.end]
@@ -211,7 +182,7 @@ class Encoder:
         batch = LogsData()
         for each in missed:
             scope = self._scope_logs(batch.resource_logs.add())
-            scope.log_records.append(self._missed_log(each, now_ns))
+            scope.log_records.append(log_record(each, self.ids.missed(each, now_ns), now_ns))
         return data.Batch.of(batch)
 
     def kills_metric(self, kills: dict[str, int], start_ns: int, now_ns: int) -> data.Batch:
@@ -239,33 +210,6 @@ class Encoder:
         scope = ScopeMetrics(scope=self._scope, metrics=[metric], schema_url=semconv.SCHEMA_URL)
         return data.metrics(ResourceMetrics(scope_metrics=[scope]))
 
-    def _missed_log(self, missed: Missed, now_ns: int) -> LogRecord:
-        place = f" in {missed.cgroup}" if missed.cgroup else ""
-        values: dict[str, otlp.Value] = {
-            semconv.MISSED_COUNT: missed.count,
-            semconv.MISSED_REASON: missed.reason,
-            semconv.CAPTURE_MODE: "counter",
-            semconv.MISSING: ["process.*: only the kernel's counter tells of these kills"],
-        }
-        if missed.cgroup is not None:
-            values[semconv.PROCESS_LINUX_CGROUP] = missed.cgroup
-        if missed.kill_count is not None:
-            values[semconv.CGROUP_KILL_COUNT] = missed.kill_count
-        uid = _digest(16, f"{self._boot_id}\0{missed.cgroup or ''}\0{missed.reason}\0{now_ns}")
-        values[semconv.LOG_RECORD_UID] = uid.hex()
-        return LogRecord(
-            observed_time_unix_nano=now_ns,
-            severity_number=SeverityNumber.SEVERITY_NUMBER_ERROR,
-            severity_text="ERROR",
-            event_name=semconv.EVENT_OOM_KILL,
-            body=otlp.any_value(
-                f"OOM: {missed.count} kill(s){place} known from the kernel's counter alone "
-                f"({missed.reason}), since "
-                f"{attributes.iso_time(missed.since_unix_ns)}"
-            ),
-            attributes=otlp.key_values(values),
-        )
-
     def _span_attributes(self, kill: Kill, episode_id: str) -> tuple[bytes, ...]:
         mark, constraint = kill.mark, kill.limit.constraint
         return (
@@ -278,70 +222,7 @@ class Encoder:
             _Span.CONSTRAINT[constraint] if constraint else b"",
         )
 
-    def _ids(self, kill: Kill) -> tuple[bytes, bytes, str]:
-        """Trace id of the episode, span id of the kill; the trace id in hexadecimal too."""
-        return self._kept_ids(kill.episode.first_boot_ns, kill.mark.identity)
-
-    def _make_ids(self, first_boot_ns: int, identity: records.Identity) -> tuple[bytes, bytes, str]:
-        tgid, start_boot_ns = identity
-        trace_id = _digest(_TRACE_ID_BYTES, f"{self._boot_id}\0{first_boot_ns}")
-        span_id = _digest(_SPAN_ID_BYTES, f"{self._boot_id}\0{tgid}\0{start_boot_ns}")
-        return trace_id, span_id, trace_id.hex()
-
     def _scope_logs(self, resource: ResourceLogs) -> ScopeLogs:
         scope = resource.scope_logs.add(schema_url=semconv.SCHEMA_URL)
         scope.scope.CopyFrom(self._scope)
         return scope
-
-
-def body(kill: Kill) -> str:
-    """One line that a person can read, whatever bytes the processes' names hold."""
-    mark, verb = kill.mark, "killed"
-    if kill.role == ALREADY_DYING:
-        verb = "let die (it was dying already)"
-    name, raw = _name(mark.victim.comm), mark.raw
-    return (
-        f"OOM: {verb} {name} (pid {raw.tgid}) {_short_of(kill)}; it had "
-        f"anon {_mib(raw.anon_pages)}, file {_kept_mib(raw.file_pages)}, "
-        f"shmem {_kept_mib(raw.shmem_pages)}; {_asked(kill)}"
-    )
-
-
-def _mib(pages: int) -> str:
-    return f"{pages * attributes.PAGE_BYTES / _MIB:.1f} MiB"
-
-
-_kept_mib = functools.lru_cache(_MOST_KEPT)(_mib)
-"""For what comes again from kill to kill."""
-
-
-def _short_of(kill: Kill) -> str:
-    owner = kill.limit.owner
-    if owner is not None:
-        path = _printable(attributes.limit_path(kill) or "")
-        return f"at the limit {_kept_mib(owner.max_pages)} of {path}"
-    what = {"none": "because the host was short of memory", "": "for want of memory"}
-    return what.get(kill.limit.constraint, f"for want of memory ({kill.limit.constraint})")
-
-
-def _asked(kill: Kill) -> str:
-    if kill.mark.trigger_is_victim:
-        return "it had asked for more itself"
-    if not kill.mark.trigger.tgid:
-        return "who asked for more is not known"
-    name = _name(kill.mark.trigger.comm)
-    return f"{name} (pid {kill.mark.trigger.tgid}) had asked for more"
-
-
-@functools.lru_cache(_MOST_KEPT)
-def _name(comm: bytes) -> str:
-    return _printable(records.text(comm))
-
-
-@functools.lru_cache(_MOST_KEPT)
-def _printable(text: str) -> str:
-    return text if text.isprintable() else text.translate(_NAMES)
-
-
-def _digest(size: int, text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=size).digest()

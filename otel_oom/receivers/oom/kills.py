@@ -1,7 +1,7 @@
 """Puts the kernel's records together: a mark, its delivery, its exit are one kill.
 
 A kill is reported once its victim's exit was seen, or after `settle`; its span ends with the
-exit, or with an error after `settle_exit`. Kills of one decision make an episode.
+exit, or with an error after `settle_exit`. Kills of one decision make an episode (`episodes`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import itertools
 import operator
 from collections.abc import Callable
 
-from otel_oom.bpf.events import OomMarkFlag, OomMemcg, OomMemcgFlag
+from otel_oom.bpf.events import OomMarkFlag
 from otel_oom.receivers.oom.context import Context
+from otel_oom.receivers.oom.episodes import Episode, Episodes
 from otel_oom.receivers.oom.limit import Limit
 from otel_oom.receivers.oom.records import Delivered, Exited, Identity, Mark, Record
 
@@ -27,24 +28,9 @@ _GROUP_QUIET_S = 0.02
 
 _AT_DELIVERY = OomMarkFlag.AT_DELIVERY.value
 _HAS_VICTIM = OomMarkFlag.HAS_VICTIM.value
-_KILLED = OomMarkFlag.KILLED.value
-_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN.value
-_GROUP = OomMemcgFlag.GROUP.value
 """Plain ints: an enum's `&` would take longer than all the rest that is done to a mark."""
 
 _marked = operator.attrgetter("mark.raw.boot_ns")
-
-
-@dataclasses.dataclass(slots=True)
-class Episode:
-    """One decision of the kernel. `kills` grows while its members are marked."""
-
-    number: int
-    key: tuple[int, ...]
-    first_boot_ns: int
-    is_group: bool
-    kills: int = 0
-    last_mark_s: float = 0.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -81,7 +67,8 @@ class Tally:
 class Assembler:
     """Takes records in the ring's order, gives out kills that are ready.
 
-    `examine` reads a mark's limit and context; times are the loop's, in seconds.
+    `examine` reads a mark's limit and context; `note` is told of a kill at once, as soon as its
+    mark is read, and again with its exit. Times are the loop's, in seconds.
     """
 
     def __init__(
@@ -90,9 +77,11 @@ class Assembler:
         *,
         settle_s: float,
         settle_exit_s: float,
+        note: Callable[[Kill], None] | None = None,
     ) -> None:
         self.tally = Tally()
         self._examine = examine
+        self._note = note
         self._settle_s = settle_s
         self._settle_exit_s = settle_exit_s
         self._open: dict[Identity, Kill] = {}
@@ -100,8 +89,7 @@ class Assembler:
         self._timers: list[tuple[float, Identity]] = []
         self._by_pid: dict[int, tuple[Mark, float]] = {}
         self._early: dict[Identity, Delivered] = {}
-        self._numbers = itertools.count(1)
-        self._episode: Episode | None = None
+        self._episodes = Episodes()
 
     def take(self, record: Record, now_s: float) -> None:
         """Account for one record."""
@@ -150,12 +138,15 @@ class Assembler:
     def _enter(self, mark: Mark, now_s: float) -> None:
         self.tally.distinct += 1
         limit, context = self._examine(mark)
-        episode = self._episode_of(mark, limit)
+        episode = self._episodes.of(mark, limit)
+        self.tally.groups = self._episodes.groups
         role = self._role(mark, episode)
         episode.last_mark_s = now_s
         delivered = self._early.pop(mark.identity, None)
         kill = Kill(mark, limit, context, episode, role, now_s, delivered)
         self._open[mark.identity] = self._changed[mark.identity] = kill
+        if self._note:
+            self._note(kill)
 
     def _enter_unjoined(self, now_s: float, *, flush: bool) -> None:
         """Marks by pid whose victim never took its SIGKILL are reported as they are."""
@@ -176,7 +167,6 @@ class Assembler:
             boot_ns=early.raw.boot_ns,
             trigger=early.raw.trigger,
             trigger_ancestors=early.raw.trigger_ancestors,
-            trigger_ancestor=early.raw.trigger_ancestor,
             trigger_tid=early.raw.trigger_tid,
             flags=late.raw.flags | early.raw.flags,
             decision=early.raw.decision,
@@ -187,21 +177,15 @@ class Assembler:
             decision_order=early.raw.decision_order,
             decision_gfp=early.raw.decision_gfp,
         )
-        return late._replace(raw=raw, trigger=early.trigger, trigger_path=early.trigger_path)
-
-    def _episode_of(self, mark: Mark, limit: Limit) -> Episode:
-        group = group_memcg(mark, limit)
-        key = _episode_key(mark, group.id if group else 0, group.group_kills if group else 0)
-        last = self._episode
-        if last and group and _continues(last.key, key):
-            last.key = key
-            return last
-        self._episode = Episode(next(self._numbers), key, mark.raw.boot_ns, group is not None)
-        self.tally.groups += group is not None
-        return self._episode
+        return late._replace(
+            raw=raw,
+            trigger=early.trigger,
+            raw_trigger_ancestors=early.raw_trigger_ancestors,
+            trigger_path=early.trigger_path,
+        )
 
     def _role(self, mark: Mark, episode: Episode) -> str:
-        if mark.raw.flags & (_KILLED | _KILLED_KNOWN) == _KILLED_KNOWN:
+        if mark.was_dying:
             self.tally.already_dying += 1
             return ALREADY_DYING
         episode.kills += 1
@@ -224,6 +208,8 @@ class Assembler:
             return
         kill.exited = exited
         self._changed[exited.identity] = kill
+        if self._note:
+            self._note(kill)
 
     def _due(self, now_s: float, *, flush: bool) -> list[Kill]:
         """Kills for which it is time, in the order of their marks.
@@ -262,33 +248,3 @@ class Assembler:
         if not kill.is_reported:
             return self._report_s(kill)
         return 0.0 if kill.exited else kill.marked_s + self._settle_exit_s
-
-
-def group_memcg(mark: Mark, limit: Limit) -> OomMemcg | None:
-    """The memcg that memory.oom.group kills as one; None if the kill was of one process.
-
-    It is the highest that has the flag, up to the limit's owner (mm/memcontrol.c,
-    mem_cgroup_get_oom_group).
-    """
-    highest, owner_id = None, limit.owner.id if limit.owner is not None else None
-    for memcg in mark.memcgs:
-        if memcg.flags & _GROUP and memcg.level:
-            highest = memcg
-        if memcg.id == owner_id:
-            break
-    return highest
-
-
-def _episode_key(mark: Mark, group_id: int, group_kills: int) -> tuple[int, ...]:
-    return (mark.raw.decision, mark.raw.trigger_tid, group_id, group_kills)
-
-
-def _continues(last: tuple[int, ...], key: tuple[int, ...]) -> bool:
-    """Whether two marks in a row are of one group kill.
-
-    With the hook they have one decision's number. Without, they have one trigger and group,
-    whose count of group kills moves between the first mark and the second, and not after.
-    """
-    if last[0] or key[0]:
-        return last[0] == key[0]
-    return last[1:3] == key[1:3] and key[3] - last[3] in (0, 1)

@@ -15,17 +15,19 @@ import pathlib
 from typing import NamedTuple
 
 from otel_oom.bpf.events import OomMarkFlag, OomMemcg, OomMemcgFlag
-from otel_oom.receivers.oom.records import Mark
+from otel_oom.receivers.oom.records import Mark, path_text
 
 CONSTRAINTS = ("none", "cpuset", "memory_policy", "memcg")
 """The kernel's enum oom_constraint, by value (include/linux/oom.h)."""
 
 _HAS_DECISION = OomMarkFlag.HAS_DECISION.value
+_PATH_CUT = OomMarkFlag.PATH_CUT.value
 _PATHS_CUT = (OomMarkFlag.PATH_CUT | OomMarkFlag.TRIGGER_PATH_CUT).value
 _LOCKED = OomMemcgFlag.LOCKED.value
 """Plain ints: an enum's `&` and attributes were half of what a verdict takes."""
 
 _NO_HOOK = "oom_kill_process cannot be hooked on this kernel"
+_NO_DECISION = "oom_kill_process was not seen: the kernel may mark who is dying without it"
 
 
 class Limit(NamedTuple):
@@ -46,14 +48,31 @@ def find(mark: Mark, *, unlimited_pages: int, memory_nodes: int) -> Limit:
     if mark.raw.flags & _HAS_DECISION:
         return _decided(mark)
     if not mark.memcgs:
-        return Limit(reason="the kernel gave no memory cgroup", constraint_reason=_NO_HOOK)
+        return Limit(
+            reason="the kernel gave no memory cgroup", constraint_reason=why_undecided(mark)
+        )
     locked = [memcg for memcg in mark.memcgs if memcg.flags & _LOCKED]
     if locked and _trigger_is_under(mark, locked[-1]):
         return Limit("memcg", locked[-1])
     if all(memcg.max_pages >= unlimited_pages for memcg in mark.memcgs):
-        return _host(memory_nodes)
-    reason = f"{_NO_HOOK}, and nothing else tells which limit it was"
+        return _host(mark, memory_nodes)
+    reason = f"{why_undecided(mark)}, and nothing else tells which limit it was"
     return Limit(reason=reason, constraint_reason=reason)
+
+
+def why_undecided(mark: Mark) -> str:
+    """Why a mark came without `oom_control`; a kill always has a decision (mm/oom_kill.c)."""
+    return _NO_DECISION if mark.was_dying else _NO_HOOK
+
+
+def owner_path(mark: Mark, found: Limit) -> str | None:
+    """Path of the limit's cgroup: the victim's, up to the owner's level; None if unknown."""
+    owner, path = found.owner, mark.victim_path
+    if owner is None:
+        return None
+    if mark.raw.flags & _PATH_CUT:
+        path = path[: len(path) - (mark.memcgs[0].level - owner.level)]
+    return path_text(path[: owner.level])
 
 
 def unlimited_pages(page_bytes: int) -> int:
@@ -79,10 +98,12 @@ def _trigger_is_under(mark: Mark, memcg: OomMemcg) -> bool:
     return mark.trigger_path[: memcg.level] == mark.victim_path[: memcg.level]
 
 
-def _host(nodes: int) -> Limit:
+def _host(mark: Mark, nodes: int) -> Limit:
     if nodes == 1:
         return Limit("none")
-    return Limit(constraint_reason=f"{_NO_HOOK}; none, cpuset and memory_policy look the same")
+    return Limit(
+        constraint_reason=f"{why_undecided(mark)}; none, cpuset and memory_policy look the same"
+    )
 
 
 def _decided(mark: Mark) -> Limit:

@@ -1,18 +1,10 @@
 """Holds what we reported against the kernel's own counters: nothing lost, and proven.
 
-With D = distinct victims reported, B = distinct marks counted in the kernel by our program,
-F = marks without a kill, U = marks of which nothing told, V = the movement of `oom_kill` in
-/proc/vmstat and G = group kills (whose first victim the kernel counts once or twice,
-mm/oom_kill.c):
-
-    D + lost in the ring = B                    our own way, exact
-    B - F - U <= V <= B - F + G                 against the kernel
-
-V above its bound: the kernel killed without our seeing it; the missing kills are reported from
-the counters, with the cgroup whose own counter moved where that can be told. V below: a bug
-of ours, an alarm. The same is asked of each cgroup that had kills (`cgroup_books`). The counters
-move at different instants, so only a difference that two checks in a row see is believed. V is
-to be read before B: then a kill between the two readings is in B alone, which is no difference.
+By the identities (`identities`), for the host and for each cgroup that had kills (`cgroup_books`).
+Kills beyond the upper bound, which the kernel made without our seeing them, are reported from the
+counters, with the cgroup whose own counter moved where that can be told. The counters move at
+different instants, so only a difference that two checks in a row see is believed. V is to be read
+before B: then a kill between the two readings is in B alone, which is no difference.
 """
 
 from __future__ import annotations
@@ -23,9 +15,21 @@ import pathlib
 
 from otel_oom.bpf.events import OomCounters
 from otel_oom.receivers.oom import cgroup_books, cgroups
-from otel_oom.receivers.oom.encode import Missed
+from otel_oom.receivers.oom.identities import Sums
 from otel_oom.receivers.oom.kills import Kill, Tally
+from otel_oom.receivers.oom.missed import Missed
 from otel_oom.receivers.oom.state import Saved
+
+__all__ = [
+    "AGENT_DOWN",
+    "NOT_SEEN",
+    "RING_OVERFLOW",
+    "Reconciler",
+    "Sums",
+    "Verdict",
+    "Vmstat",
+    "since_last_run",
+]
 
 RING_OVERFLOW, NOT_SEEN, AGENT_DOWN = "ring_overflow", "not_seen", "agent_down"
 
@@ -35,62 +39,6 @@ _Told = dict[tuple[str, str | None], Missed]
 
 _PATIENCE_CHECKS = 2
 """How many checks a missed kill waits for the books to be quiet, to be told with its cgroup."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sums:
-    """The identities' terms at one moment, all counted since the start.
-
-    `maybe_groups`: marks that got lost or are on their way, of which each may be the first of a
-    group kill.
-    `unrecorded`: kills whose mark was counted, and which came to us neither as a record nor
-    can come any more.
-    """
-
-    reported: int
-    marks: int
-    repeats: int
-    already_dying: int
-    unknown: int
-    lost: int
-    group_kills: int
-    maybe_groups: int
-    unrecorded: int
-    kernel_kills: int
-
-    @property
-    def own_difference(self) -> int:
-        """D + lost - B; 0 once the ring is drained."""
-        return self.reported + self.lost - (self.marks - self.repeats)
-
-    @property
-    def kills(self) -> int:
-        """B - F."""
-        return self.marks - self.repeats - self.already_dying
-
-    @property
-    def least_kills(self) -> int:
-        """B - F - U."""
-        return self.kills - self.unknown
-
-    @property
-    def most_kills(self) -> int:
-        """B - F + G."""
-        return self.kills + self.group_kills + self.maybe_groups
-
-    @property
-    def not_seen(self) -> int:
-        """Kills that the kernel counted beyond what our marks explain."""
-        return max(0, self.kernel_kills - self.most_kills)
-
-    def line(self) -> str:
-        """The identities, for a person."""
-        return (
-            f"victims {self.reported} + lost in the ring {self.lost} = marks {self.marks} "
-            f"- repeated {self.repeats}; kernel's kills {self.kernel_kills} in "
-            f"[{self.least_kills}, {self.most_kills}] "
-            f"(already dying {self.already_dying}, group kills {self.group_kills})"
-        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -213,24 +161,12 @@ class Reconciler:
         self, counters: OomCounters, tally: Tally, kernel_kills: int, *, is_quiet: bool = True
     ) -> Sums:
         """The identities' terms now."""
-        kills = counters.marks - counters.repeats - counters.already_dying
-        unrecorded = kills - (tally.distinct - tally.already_dying)
-        if not is_quiet or counters.untracked:  # some are on their way, or told of twice
-            dying = counters.already_dying - tally.already_dying
-            unrecorded = min(unrecorded, counters.lost_marks - dying)
-        lost = counters.lost_marks + tally.bad_marks
-        return Sums(
-            reported=tally.distinct,
-            marks=counters.marks,
-            repeats=counters.repeats,
-            already_dying=counters.already_dying,
-            unknown=counters.unknown,
-            lost=lost,
-            group_kills=tally.groups,
-            maybe_groups=max(0, counters.marks - counters.repeats - tally.distinct)
-            * self._has_groups,
-            unrecorded=max(0, unrecorded),
-            kernel_kills=kernel_kills - self._base_kills,
+        return Sums.of(
+            counters,
+            tally,
+            kernel_kills - self._base_kills,
+            has_groups=self._has_groups,
+            is_quiet=is_quiet,
         )
 
     def saved(self, boot_id: str, now_ns: int) -> Saved:

@@ -18,6 +18,8 @@ from otel_oom.bpf.events import OomMark, OomMarkFlag, OomMemcg, OomProcess
 _KIND = slice(
     events.OomHeaderLayout.OFFSETS["kind"][0], sum(events.OomHeaderLayout.OFFSETS["kind"])
 )
+_KILLED = OomMarkFlag.KILLED.value
+_KILLED_KNOWN = OomMarkFlag.KILLED_KNOWN.value
 _HEADER_BYTES = events.OomHeaderLayout.SIZE_BYTES
 _MARK = events.OomMarkLayout.FORMAT
 _DELIVERED = events.OomDeliveredLayout.FORMAT
@@ -39,13 +41,18 @@ Identity = tuple[int, int]
 
 
 class Mark(NamedTuple):
-    """The kernel marked a victim, who is `identity`."""
+    """The kernel marked a victim, who is `identity`.
+
+    Ancestors stay as they came, for they differ little from kill to kill.
+    """
 
     raw: OomMark
     identity: Identity
     victim: OomProcess
     trigger: OomProcess
     memcgs: tuple[OomMemcg, ...]
+    raw_ancestors: bytes
+    raw_trigger_ancestors: bytes
     victim_path: tuple[str, ...]
     trigger_path: tuple[str, ...]
 
@@ -60,19 +67,14 @@ class Mark(NamedTuple):
         return processes(self.raw_trigger_ancestors)
 
     @property
-    def raw_ancestors(self) -> bytes:
-        """The victim's, as they came: they differ little from kill to kill."""
-        return self.raw.ancestor[: self.raw.ancestors * _PROCESS.size]
-
-    @property
-    def raw_trigger_ancestors(self) -> bytes:
-        """The trigger's, as they came."""
-        return self.raw.trigger_ancestor[: self.raw.trigger_ancestors * _PROCESS.size]
-
-    @property
     def trigger_is_victim(self) -> bool:
         """Whether the process that asked for memory is the one that dies."""
         return self.trigger.tgid == self.raw.tgid
+
+    @property
+    def was_dying(self) -> bool:
+        """Whether the kernel is known to have killed nobody: the process was dying anyway."""
+        return self.raw.flags & (_KILLED | _KILLED_KNOWN) == _KILLED_KNOWN
 
     def has(self, flag: OomMarkFlag) -> bool:
         """Whether the kernel side set a flag."""
@@ -130,11 +132,15 @@ def path_text(names: tuple[str, ...]) -> str:
 def _mark(record: bytes) -> Mark:
     _need(record, _MARK.size)
     raw = _new(OomMark, _MARK.unpack_from(record))
-    tail = record[_MARK.size :]
-    if raw.paths_len != len(tail) or raw.victim_path_len > raw.paths_len:
+    ancestors_at = _MARK.size + raw.memcgs * _MEMCG.size
+    trigger_ancestors_at = ancestors_at + raw.ancestors * _PROCESS.size
+    path_at = trigger_ancestors_at + raw.trigger_ancestors * _PROCESS.size
+    trigger_path_at = path_at + raw.victim_path_len
+    end = trigger_path_at + raw.trigger_path_len
+    if not end == len(record) == _MARK.size + raw.tail_len:
         raise errors.BadRecord(
-            f"a mark says {raw.victim_path_len} of {raw.paths_len} bytes of paths "
-            f"and has {len(tail)}"
+            f"a mark of {len(record)} bytes says that its tail has {raw.tail_len}, "
+            f"of parts that take {end - _MARK.size}"
         )
     return _new(
         Mark,
@@ -143,9 +149,11 @@ def _mark(record: bytes) -> Mark:
             (raw.tgid, raw.start_boot_ns),
             _new(OomProcess, _PROCESS.unpack(raw.victim)),
             _new(OomProcess, _PROCESS.unpack(raw.trigger)),
-            tuple(map(_new_memcg, _MEMCG.iter_unpack(raw.memcg[: raw.memcgs * _MEMCG.size]))),
-            _path(tail[: raw.victim_path_len]),
-            _path(tail[raw.victim_path_len :]),
+            tuple(map(_new_memcg, _MEMCG.iter_unpack(record[_MARK.size : ancestors_at]))),
+            record[ancestors_at:trigger_ancestors_at],
+            record[trigger_ancestors_at:path_at],
+            _path(record[path_at:trigger_path_at]),
+            _path(record[trigger_path_at:]),
         ),
     )
 

@@ -28,15 +28,16 @@ class Key(NamedTuple):
     """Inode of the cgroup's directory (1 is the root); 0: nobody's, as flushes are."""
 
     device: int
-    """The kernel's dev_t of the whole disk: major << 20 | minor; 0 in an overflow series."""
+    """The kernel's dev_t of the whole disk, of calls of the filesystem: major << 20 | minor; 0 for
+    calls without a file, and in an overflow series."""
 
     operation: int
-    """`storage_events.StorageOperation`."""
+    """`storage_events.StorageOperation`; of calls `storage_operations_events.StorageCall`."""
 
     @property
     def is_overflow(self) -> bool:
         """Whether this is the series of all that found no slot of its own."""
-        return self.device == 0
+        return not self.device and not self.cgroup_id
 
 
 class Histogram(NamedTuple):
@@ -69,3 +70,8 @@ class Series(NamedTuple):
 def major_minor(device: int) -> tuple[int, int]:
     """Numbers of a kernel dev_t, as /sys/dev/block/MAJOR:MINOR has them."""
     return device >> MINOR_BITS, device & (1 << MINOR_BITS) - 1
+
+
+def is_disk(device: int) -> bool:
+    """Whether a dev_t can be a disk's: major 0 is of filesystems that have none of their own."""
+    return major_minor(device)[0] != 0

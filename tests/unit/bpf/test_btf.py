@@ -49,7 +49,7 @@ def test_the_built_objects_structs_are_those_that_python_decodes(raw: bytes) -> 
 def test_the_built_objects_members_are_told_by_kind(raw: bytes) -> None:
     members = {m.name: m for m in btf.Btf(raw).struct("oom_mark").members}
     assert members["header"].struct == "oom_header"
-    assert (members["memcg"].struct, members["memcg"].count) == ("oom_memcg", 20)
+    assert (members["victim"].struct, members["victim"].size_bytes) == ("oom_process", 40)
     assert members["score_adj"].is_signed
     assert not members["uid"].is_signed
     comm = btf.Btf(raw).struct("oom_process").members[-1]

@@ -2,8 +2,10 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 import yaml
@@ -181,3 +183,63 @@ def test_doctor_fails_when_something_required_is_missing(otel_oom_command, good)
         "remedy": "buy a clock",
         "required": True,
     }
+
+
+def test_top_without_an_agent_says_how_to_have_one(otel_oom_command):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = otel_oom_command("top", "--once", "--endpoint", endpoint)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"no agent answers at {endpoint}: [Errno 111]" in done.stderr
+    assert "otel-oom run" in done.stderr
+    assert "--endpoint" in done.stderr
+
+
+def test_top_says_that_it_talks_to_something_else(otel_oom_command):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        answering = threading.Thread(target=_answer_once, args=(other,))
+        answering.start()
+        endpoint = f"127.0.0.1:{other.getsockname()[1]}"
+        done = otel_oom_command("top", "--once", "--endpoint", endpoint)
+        answering.join()
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{endpoint} answers, but not as an agent" in done.stderr
+
+
+def test_top_waits_for_no_answer_for_ever(otel_oom_command):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"127.0.0.1:{silent.getsockname()[1]}"
+        done = otel_oom_command("top", "--once", "--endpoint", endpoint)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{endpoint} gave no answer within 5 s" in done.stderr
+
+
+def _answer_once(server):
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+
+def test_top_refuses_an_endpoint_that_is_none(otel_oom_command):
+    done = otel_oom_command("top", "--once", "--endpoint", "nowhere")
+
+    assert done.returncode == 1
+    assert "must be `host:port`" in done.stderr
+
+
+def test_only_top_imports_what_draws():
+    """The agent's memory does not grow by it."""
+    code = (
+        "import sys; from otel_oom import cli; from otel_oom.service import registry, run;"
+        "import otel_oom.receivers.storage, otel_oom.receivers.oom, otel_oom.extensions.health_check;"
+        "print(sorted(name for name in sys.modules if name.partition('.')[0] in ('rich',)"
+        " or name.startswith('otel_oom.top')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"

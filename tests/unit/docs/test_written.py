@@ -11,6 +11,7 @@ import yaml
 
 from otel_oom import cli, semconv
 from otel_oom.config import problems
+from otel_oom.receivers.storage.config import OPERATIONS
 from otel_oom.service import config as configs
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -111,13 +112,18 @@ def _code_of(page):
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_attributes_exist(page):
     """`oom.limit.bytes` must be in the contract; `oom.limit.*` must begin something there."""
-    known = {*semconv.ATTRIBUTES, *(metric.name for metric in semconv.METRICS), "oom.kill"}
+    known = {
+        *semconv.ATTRIBUTES,
+        *(named.name for named in (*semconv.METRICS, *semconv.EVENTS)),
+        semconv.SPAN_STORAGE_PREFIX,
+        *(semconv.SPAN_STORAGE_PREFIX + operation for operation in OPERATIONS),
+    }
     named = {
         code
         for code in _CODE.findall(_prose(page))
-        if re.fullmatch(r"(oom|linux\.psi)\.[a-z_.]+(\.?\*)?", code)
+        if re.fullmatch(r"(oom|storage|linux\.psi)\.[a-z_.]+(\.?\*)?", code)
         and not code.endswith((".md", ".c", ".h", ".py", ".o", ".json"))
-        and not code.startswith("oom.bpf")
+        and not code.startswith(("oom.bpf", "storage.bpf"))
     }
     unknown = {name for name in named if not _is_known(name, known)}
 

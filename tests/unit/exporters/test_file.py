@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import pathlib
@@ -19,20 +18,9 @@ from otel_oom.exporters.file import line_file
 from otel_oom.exporters.file.line_file import LineFile, RotationConfig
 from otel_oom.pipeline.sending.retry import RetryConfig
 
-FAST = RetryConfig(initial_interval=0.01, max_interval=0.02, max_elapsed_time=60)
 
-
-@contextlib.asynccontextmanager
-async def writing(path, **config):
-    agent = exporting.Agent("file/kills")
-    values = {"retry_on_failure": FAST, **config}
-    exporter = file.FACTORY.create(agent.settings, file.Config(path=str(path), **values))
-    await exporter.start()
-    try:
-        yield agent, exporter
-    finally:
-        await exporter.shutdown()
-        assert "held" not in agent.sum()
+def writing(path, **config):
+    return exporting.started(file, path=str(path), **config)
 
 
 async def test_a_batch_is_one_line_as_the_collector_writes_it(tmp_path):
@@ -159,7 +147,7 @@ async def test_a_path_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
 
 
 async def test_shutdown_is_safe_before_the_start_and_twice(tmp_path):
-    exporter = file.FileExporter(exporting.Agent().settings, file.Config(path=str(tmp_path / "x")))
+    exporter = file.create(exporting.Agent().settings, file.Config(path=str(tmp_path / "x")))
 
     await exporter.shutdown()
     await exporter.shutdown()

@@ -9,7 +9,7 @@ import pytest
 
 from otel_oom.config.types import Secret
 from otel_oom.exporters import otlp_grpc, otlp_http
-from otel_oom.exporters.otlp_grpc import Target
+from otel_oom.exporters.otlp_grpc.config import KeepaliveConfig, Target
 from otel_oom.exporters.otlp_http import message as http_message
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.tls import TlsConfig
@@ -49,7 +49,7 @@ def test_the_defaults_are_the_collectors(module):
 
     assert config.compression is None  # gzip, unless the environment says otherwise
     assert config.timeout is None
-    assert (otlp_grpc.DEFAULT_TIMEOUT_S, otlp_http.DEFAULT_TIMEOUT_S) == (5, 30)
+    assert (otlp_grpc.config.DEFAULT_TIMEOUT_S, otlp_http.config.DEFAULT_TIMEOUT_S) == (5, 30)
     assert config.tls == TlsConfig(min_version="1.2")
 
 
@@ -91,6 +91,7 @@ def test_a_password_in_an_endpoint_is_not_repeated_in_the_message():
         (otlp_grpc, {"tls": TlsConfig(min_version="1.3")}, "min_version.*otlp_http"),
         (otlp_grpc, {"tls": TlsConfig(max_version="1.2")}, "max_version"),
         (otlp_grpc, {"timeout": -1.0}, "timeout"),
+        (otlp_grpc, {"idle_timeout": -1.0}, "'idle_timeout' must not be negative"),
         (otlp_grpc, {"headers": {"te": Secret("x")}}, "'te' is set by the exporter"),
         (otlp_grpc, {"headers": {"grpc-x": Secret("x")}}, "set by the exporter"),
         (otlp_grpc, {"headers": {"bad name": Secret("x")}}, "no name of a header"),
@@ -122,13 +123,28 @@ def test_tls_blocks_that_mean_nothing_are_refused(values, message):
 @pytest.mark.parametrize("level", [0, 10])
 def test_a_compression_level_that_gzip_has_not_is_refused(level):
     with pytest.raises(ValueError, match="level"):
-        otlp_http.CompressionParams(level=level)
+        otlp_http.config.CompressionParams(level=level)
 
 
 def test_a_secret_header_value_is_not_in_the_refusal():
     with pytest.raises(ValueError) as caught:
         otlp_http.Config(headers={"key": Secret("hunter2\n")})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected_s"),
+    [
+        ({}, 5),
+        ({"idle_timeout": 90.0}, 90),
+        ({"idle_timeout": 0.0}, 0),
+        ({"keepalive": KeepaliveConfig()}, 5),
+        ({"keepalive": KeepaliveConfig(permit_without_stream=True)}, 0),
+        ({"keepalive": KeepaliveConfig(permit_without_stream=True), "idle_timeout": 90.0}, 90),
+    ],
+)
+def test_pings_without_calls_ask_for_a_connection_that_stays(config, expected_s):
+    assert otlp_grpc.Config(**config).idle_timeout_s == expected_s
 
 
 @pytest.mark.parametrize("module", ["otlp_grpc", "otlp_http", "file"])

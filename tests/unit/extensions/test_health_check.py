@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 
 import pytest
 from doubles import sink
@@ -50,6 +51,16 @@ async def get(server, path="/", method="GET"):
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *rest = head.decode().split("\r\n")
     return int(first.split()[1]), dict(line.split(": ") for line in rest), body
+
+
+def own_address():
+    """Of the interface that a packet to the outside would leave by; none is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("needs a network interface besides loopback: add one with a default route")
+        return probe.getsockname()[0]
 
 
 async def test_before_everything_runs_the_answer_is_503():
@@ -137,6 +148,59 @@ async def test_telemetry_is_the_ledger_and_the_components_as_json():
     assert found["otel_oom_exporter_queue_size"]["value"] == 7
     assert found["otel_oom_process_memory_rss"]["value"] > 0
     assert answer["components"]["receivers/oom"] == {"status": "StatusOK", "detail": "mode core"}
+
+
+async def test_views_are_those_that_components_offer_made_when_asked_for():
+    made = []
+    async with running() as (server, bench):
+        bench.views.offer("storage", lambda: made.append(1) or {"view": "storage", "lost": 0})
+        bench.board.set_running(running=True)
+        assert made == []
+        status, headers, body = await get(server, "/views")
+        bench.views.withdraw("storage")
+        after = json.loads((await get(server, "/views"))[2])
+
+    answer = json.loads(body)
+    assert (status, headers["Content-Type"], made) == (200, "application/json", [1])
+    assert answer["views"] == {"storage": {"view": "storage", "lost": 0}}
+    assert (answer["version"], answer["ready"]) == ("0.0.0", True)
+    assert answer["uptime_s"] >= 0
+    assert after["views"] == {}
+
+
+async def test_views_can_be_switched_off():
+    async with running(views=False, path="/health") as (server, _):
+        assert (await get(server, "/views"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        (("127.0.0.1", 1), True),
+        (("127.8.8.8", 1), True),
+        (("::1", 1, 0, 0), True),
+        (("::ffff:127.0.0.1", 1, 0, 0), True),
+        (("192.0.2.7", 1), False),
+        (("::ffff:192.0.2.7", 1, 0, 0), False),
+        (("fe80::1%eth0", 1, 0, 2), False),
+        (None, False),
+    ],
+)
+def test_views_are_for_this_host_only(peer, expected):
+    assert health_check._is_loopback(peer) is expected
+
+
+async def test_who_asks_from_elsewhere_gets_no_views():
+    """Over a real socket, from an address of this host that is not loopback."""
+    address = own_address()
+    async with running(endpoint="0.0.0.0:0") as (server, _):
+        reader, writer = await asyncio.open_connection(address, server.port)
+        writer.write(b"GET /views HTTP/1.1\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
 
 
 @pytest.mark.parametrize(

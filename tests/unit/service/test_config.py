@@ -56,10 +56,12 @@ def test_a_config_gives_its_components_and_pipelines() -> None:
     assert loaded.warnings == ()
 
 
-def test_the_default_that_is_shipped_runs_oom_to_the_terminal_and_a_file() -> None:
+def test_the_default_that_is_shipped_runs_both_receivers_to_the_terminal_and_a_file() -> None:
     loaded = config.load([])
     assert loaded.warnings == ()
-    assert [str(id_) for id_ in loaded.service.pipelines] == ["logs", "traces", "metrics"]
+    pipelines = {str(id_): pipeline for id_, pipeline in loaded.service.pipelines.items()}
+    assert list(pipelines) == ["logs", "traces", "metrics", "metrics/storage"]
+    assert [str(id_) for id_ in pipelines["logs"].receivers] == ["oom", "storage"]
     assert loaded.exporters[ComponentId("file")].config.path == "./oom.jsonl"
     assert loaded.service.extensions == (ComponentId("health_check"),)
 

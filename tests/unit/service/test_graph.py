@@ -14,7 +14,7 @@ from otel_oom.config.types import ComponentId
 from otel_oom.pipeline import accounting
 from otel_oom.pipeline.component import Factory, Kind, State, Status
 from otel_oom.pipeline.data import Signal
-from otel_oom.service import graph as graphs
+from otel_oom.service import builder
 from otel_oom.service.board import StatusBoard
 from otel_oom.service.config import AgentConfig, Configured
 from otel_oom.service.settings import Pipeline, PipelineId, Service
@@ -118,7 +118,7 @@ def _configured(world, kind, component_id, mutating):
 
 def build(world, pipelines, **options):
     ledger, board = accounting.Ledger(), StatusBoard()
-    return graphs.build(config(world, pipelines, **options), ledger, board), ledger, board
+    return builder.build(config(world, pipelines, **options), ledger, board), ledger, board
 
 
 async def test_the_start_goes_from_the_end_to_the_sources_and_the_stop_back():
@@ -261,7 +261,7 @@ async def test_a_component_that_cannot_be_made_is_named():
     configured = dataclasses.replace(configured, exporters={id_: Configured(broken, {})})
 
     with pytest.raises(errors.ComponentError, match=r"^exporters/e1: the key file is empty$"):
-        graphs.build(configured, accounting.Ledger(), StatusBoard())
+        builder.build(configured, accounting.Ledger(), StatusBoard())
 
 
 def test_a_component_that_hangs_at_the_stop_is_cut_off_and_counts_what_it_loses():
@@ -321,3 +321,11 @@ async def test_a_component_that_fails_to_stop_does_not_keep_the_others(caplog):
     assert world.events[-1] == "stop e1"
     assert world.events.count("stop e1") == 1
     assert any("receivers/r1: failed to stop" in record.message for record in caplog.records)
+
+
+def test_what_one_receiver_notes_the_others_can_ask_for():
+    world = World()
+    build(world, {"logs": "r1 e1", "traces": "r2 e1"})
+    (first,), (second,) = world.named("r1"), world.named("r2")
+
+    assert first.settings.incidents is second.settings.incidents

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, LogsData, ResourceLogs, ScopeLogs
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    ExponentialHistogramDataPoint,
     HistogramDataPoint,
     Metric,
     MetricsData,
@@ -84,6 +85,34 @@ def spans():
     return TracesData(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
 
 
+def slow_span():
+    span = Span(
+        name="storage.write",
+        trace_id=bytes(range(16)),
+        span_id=bytes(range(8)),
+        start_time_unix_nano=KILL_NS,
+        end_time_unix_nano=KILL_NS + 64_900_000,
+    )
+    attributes = {"system.device": HOSTILE, "storage.delay.layer": "device"}
+    span.attributes.extend(otlp.key_values({**attributes, "storage.delay.share": 0.944}))
+    return TracesData(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
+
+
+def latencies(**changes):
+    """98 values of at most 1 ms, one of 64 ms and one of 1 s, in buckets that end there."""
+    point = {"scale": 0, "count": 100, "sum": 1.2, "time_unix_nano": KILL_NS} | changes
+    found = ExponentialHistogramDataPoint(**point)
+    found.positive.offset = -11
+    found.positive.bucket_counts.extend([98, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1])
+    found.attributes.extend(otlp.key_values({"system.device": "vda", "storage.operation": "read"}))
+    metric = Metric(name="storage.block.device.duration", unit="s")
+    metric.exponential_histogram.data_points.append(found)
+    resource = ResourceMetrics(scope_metrics=[ScopeMetrics(metrics=[metric])])
+    path = {"process.linux.cgroup": "/a/b", "host.name": "h"}
+    resource.resource.attributes.extend(otlp.key_values(path))
+    return MetricsData(resource_metrics=[resource])
+
+
 def metrics():
     kills = Metric(name="oom.kills", unit="{kill}")
     point = NumberDataPoint(as_int=3, time_unix_nano=KILL_NS)
@@ -133,6 +162,8 @@ CASES = {
     ),
     "spans": lambda: render.lines(spans(), ZONE),
     "spans_detailed": lambda: dump.lines(spans(), ZONE),
+    "slow_span": lambda: render.lines(slow_span(), ZONE),
+    "latencies": lambda: render.lines(latencies(), ZONE),
     "metrics": lambda: render.lines(metrics(), ZONE),
     "metrics_detailed": lambda: dump.lines(metrics(), ZONE),
 }

@@ -39,6 +39,8 @@ def missing(name: str) -> dict[str, str]:
         ("limit unknown", "oom.limit.*", NO_HOOK),
         ("captured", "oom.allocation.*", NO_HOOK),
         ("captured", "oom.victim.score", NO_HOOK),
+        ("already dying", "oom.allocation.*", "oom_kill_process was not seen"),
+        ("no flags", "oom.episode.role", "taken as a kill"),
         ("captured", "oom.cgroup.memory.*", "could not be read before the victim's exit"),
         ("captured", "oom.psi.*", "was not read"),
         ("captured", "linux.psi.*", "was not read"),

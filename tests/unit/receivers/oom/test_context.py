@@ -52,7 +52,6 @@ def test_a_victim_in_a_pod_on_version_2(root: pathlib.Path) -> None:
         "kernel_stack": 4,
         "pagetables": 5,
     }
-    assert found.memory_reason == ""
     assert found.cgroup_pressure == context.Pressure(12.34, 0.5)
     assert found.host_pressure == context.Pressure(12.34, 0.5)
     assert found.command_line == b"app\0--x\0"
@@ -64,6 +63,14 @@ def test_version_1_counts_with_the_cgroups_below_and_has_less(root: pathlib.Path
     assert found.memory == {"anon": 21, "file": 20, "shmem": 22}
     assert found.memory_reason == "memory.stat of cgroup v1 does not tell"
     assert found.cgroup_pressure == context.Pressure(reason="cgroup v1 has no pressure files")
+
+
+def test_a_kernel_that_counts_less_is_the_reason(root: pathlib.Path) -> None:
+    stat = root / "cg/pod/app/memory.stat"
+    stat.write_text(stat.read_text().replace("pagetables 5\n", ""))
+    found = reader(root).read("/pod/app", "/pod", 7)
+    assert "pagetables" not in found.memory
+    assert found.memory_reason == "memory.stat of this kernel does not tell"
 
 
 def test_a_cgroup_that_is_gone_leaves_its_reason(root: pathlib.Path) -> None:

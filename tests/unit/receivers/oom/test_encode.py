@@ -11,7 +11,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from otel_oom import semconv
 from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.receivers.oom import attributes, encode
+from otel_oom.receivers.oom import encode
+from otel_oom.receivers.oom.missed import Missed
 
 KILLS = oom_ring.variants()
 EXPECTED = oom_told.expected()
@@ -106,22 +107,9 @@ def test_the_same_kill_has_the_same_ids_and_another_host_has_others() -> None:
     assert ids[0][1] != ids[2][1]
 
 
-def test_a_body_is_one_printable_line_whatever_the_names_hold() -> None:
-    ring, context = KILLS["names odd"]
-    (kill,) = oom_ring.assembled(ring, context)
-    line = encode.body(kill)
-    assert not any(char < " " or char == "\x7f" for char in line)
-    assert "a\\x0ab\\x1b[1m" in line
-
-
-def test_a_time_is_iso_8601_to_the_millisecond() -> None:
-    assert attributes.iso_time(0) == "1970-01-01T00:00:00.000Z"
-    assert attributes.iso_time(1_700_000_000_999_999_999) == "2023-11-14T22:13:20.999Z"
-
-
 def test_missed_kills_are_a_record_with_their_count() -> None:
-    missed = encode.Missed(3, "ring_overflow", 0, cgroup="/pod", kill_count=9)
-    batch = oom_ring.encoder().missed([missed, encode.Missed(1, "not_seen", 0)], 5)
+    missed = Missed(3, "ring_overflow", 0, cgroup="/pod", kill_count=9)
+    batch = oom_ring.encoder().missed([missed, Missed(1, "not_seen", 0)], 5)
     assert batch.items == 2
     first = batch.data.resource_logs[0].scope_logs[0].log_records[0]
     assert first.body.string_value == (

@@ -9,7 +9,7 @@ from doubles import oom_ring
 from doubles.oom_ring import SETTLE_EXIT_S, SETTLE_S
 
 from otel_oom.bpf.events import OomMarkFlag, OomMemcgFlag
-from otel_oom.receivers.oom import kills, limit, records
+from otel_oom.receivers.oom import episodes, limit, records
 from otel_oom.receivers.oom.kills import ALREADY_DYING, GROUP_MEMBER, PRIMARY, Assembler, Kill
 
 GROUP = {"flags": int(OomMemcgFlag.GROUP | OomMemcgFlag.LOCKED), "id": 77}
@@ -233,7 +233,7 @@ def test_the_group_is_the_highest_up_to_the_limits_owner() -> None:
 
     def group_of(owner: int | None) -> int:
         memcg = None if owner is None else found.memcgs[owner]
-        group = kills.group_memcg(found, limit.Limit("memcg", memcg))
+        group = episodes.group_memcg(found, limit.Limit("memcg", memcg))
         assert group is not None
         return group.id
 
@@ -241,7 +241,7 @@ def test_the_group_is_the_highest_up_to_the_limits_owner() -> None:
     assert group_of(None) == 3  # the root is no group, whatever its flag
     plain = records.decode(mark(1, **oom_ring.memcgs({"flags": 0})))
     assert isinstance(plain, records.Mark)
-    assert kills.group_memcg(plain, limit.Limit()) is None
+    assert episodes.group_memcg(plain, limit.Limit()) is None
 
 
 def test_a_mark_by_pid_is_joined_with_what_its_victim_tells_at_its_death(

@@ -29,7 +29,7 @@ def test_the_promised_defaults() -> None:
         "settle": 0.25,
         "settle_exit": 10.0,
         "reconcile_interval": 1.0,
-        "collection_interval": 10.0,
+        "collection_interval": 60.0,
         "siblings": 16,
         "command_args": True,
         "state_directory": "/var/lib/otel-oom",

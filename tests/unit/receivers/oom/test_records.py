@@ -21,8 +21,11 @@ def test_a_mark() -> None:
     assert records.text(mark.victim.comm) == "worker"
     assert records.text(mark.trigger.comm) == "small"
     assert records.path_text(mark.victim_path) == "/kubepods-demo/pod-demo"
-    assert len(mark.ancestors) == mark.raw.ancestors
+    assert records.path_text(mark.trigger_path) == "/kubepods-demo/pod-demo"
     assert [memcg.level for memcg in mark.memcgs] == [2, 1, 0]
+    assert [records.text(process.comm) for process in mark.ancestors[:2]] == ["python", "bash"]
+    assert len(mark.ancestors) == mark.raw.ancestors == 6
+    assert mark.ancestors[-1].tgid == mark.trigger_ancestors[-1].tgid == 1
     assert not mark.trigger_is_victim
     assert mark.has(events.OomMarkFlag.HAS_MM)
     assert not mark.has(events.OomMarkFlag.PATH_CUT)
@@ -75,11 +78,45 @@ def test_arguments(raw: bytes, expected: tuple[str, ...]) -> None:
     assert records.arguments(raw) == expected
 
 
-def test_processes_and_memcgs_beyond_their_arrays_are_those_that_there_are() -> None:
-    mark = records.decode(oom_ring.mark(ancestors=1000, trigger_ancestors=2**32 - 1, memcgs=21))
+def test_the_largest_mark() -> None:
+    """As many cgroups and ancestors as the kernel side tells, and two paths of 4 KiB."""
+    names = [f"{index:0>200}" for index in range(20)]
+    chain = b"".join(oom_ring.process(tgid=pid, comm=b"p%d" % pid) for pid in range(1, 9))
+    levels = oom_ring.memcgs(*({"level": level} for level in range(19, -1, -1)))
+    whole = oom_ring.mark(
+        names, names[::-1], ancestor=chain, trigger_ancestor=chain[::-1], **levels
+    )
+    mark = records.decode(whole)
     assert isinstance(mark, records.Mark)
-    assert len(mark.ancestors) == len(mark.trigger_ancestors) == 8
-    assert len(mark.memcgs) == 20
+    assert [memcg.level for memcg in mark.memcgs] == list(range(19, -1, -1))
+    assert [process.tgid for process in mark.ancestors] == list(range(1, 9))
+    assert mark.raw_trigger_ancestors == chain[::-1]
+    assert mark.victim_path == mark.trigger_path[::-1] == tuple(names)
+
+
+def test_a_mark_with_no_tail() -> None:
+    mark = records.decode(oom_ring.mark((), memcg=b"", ancestor=b"", trigger_ancestor=b""))
+    assert isinstance(mark, records.Mark)
+    assert mark[4:] == ((), b"", b"", (), ())
+
+
+PARTS = ("memcgs", "ancestors", "trigger_ancestors", "victim_path_len", "trigger_path_len")
+
+
+@pytest.mark.parametrize("part", [*PARTS, "tail_len"])
+@pytest.mark.parametrize("value", [0, 1000, 2**32 - 1])
+def test_a_mark_that_tells_another_tail_than_it_has_is_refused(part: str, value: int) -> None:
+    with pytest.raises(errors.BadRecord, match=f"a mark of {len(MARK)} bytes says"):
+        records.decode(oom_ring.mark(**{part: value}))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_beyond_the_records_end_is_refused_even_if_the_tail_is_to_have_it(part: str) -> None:
+    one = {"memcgs": 56, "ancestors": 40, "trigger_ancestors": 40}.get(part, 1)
+    raw = oom_ring.base()
+    more = {part: getattr(raw, part) + 1, "tail_len": raw.tail_len + one}
+    with pytest.raises(errors.BadRecord, match=f"{raw.tail_len + one}, of parts that take"):
+        records.decode(oom_ring.mark(**more))
 
 
 @pytest.mark.parametrize("whole", [MARK, DELIVERED, EXITED], ids=["mark", "delivered", "exited"])
@@ -102,12 +139,4 @@ def test_a_record_of_an_unknown_kind_is_refused(kind: int) -> None:
     record = bytearray(MARK)
     struct.pack_into("<I", record, offset, kind)
     with pytest.raises(errors.BadRecord, match=f"unknown kind {kind}"):
-        records.decode(bytes(record))
-
-
-def test_a_victims_path_longer_than_both_paths_is_refused() -> None:
-    offset, _ = events.OomMarkLayout.OFFSETS["victim_path_len"]
-    record = bytearray(MARK)
-    struct.pack_into("<I", record, offset, 5000)
-    with pytest.raises(errors.BadRecord, match="5000"):
         records.decode(bytes(record))

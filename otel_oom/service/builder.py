@@ -1,0 +1,140 @@
+"""Makes the components that a config names, and links them; nothing starts."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import otel_oom
+from otel_oom import errors
+from otel_oom.config.types import ComponentId
+from otel_oom.pipeline import accounting, component
+from otel_oom.pipeline.consumer import Consumer, FanOut
+from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.pipeline.incidents import Incidents
+from otel_oom.pipeline.views import Views
+from otel_oom.service import board as boards
+from otel_oom.service.graph import Graph, Node
+from otel_oom.service.settings import AgentConfig, Pipeline
+
+_LOG = logging.getLogger(__name__)
+
+Branch = tuple[Consumer, bool]
+"""A consumer, and whether it may change what it is given."""
+
+
+def build(config: AgentConfig, ledger: accounting.Ledger, board: boards.StatusBoard) -> Graph:
+    """Make and link the components of a config."""
+    builder = _Builder(config, ledger, board)
+    return Graph(builder.stages(), board, config.service.shutdown_timeout)
+
+
+class Guard:
+    """Stands before a consumer: what an unexpected error breaks off is counted, never lost."""
+
+    def __init__(self, key: str, consumer: Consumer, ledger: accounting.Ledger) -> None:
+        self._key = key
+        self._consumer = consumer
+        self._ledger = ledger
+        self._last = ""
+
+    async def consume(self, batch: Batch) -> None:
+        """Hand the batch on; only `errors.Refused` comes back."""
+        try:
+            await self._consumer.consume(batch)
+        except errors.Refused:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, the sum must close
+            name = self._key.partition("/")[2]
+            self._ledger.dropped(name, batch.signal, batch.items, "internal_error")
+            self._log_change(error)
+
+    def _log_change(self, error: Exception) -> None:
+        """Log a traceback when the error is another than the last time, not for every batch."""
+        if repr(error) != self._last:
+            self._last = repr(error)
+            _LOG.error("%s: a bug dropped a batch: %r", self._key, error, exc_info=error)
+
+
+class _Builder:
+    """Walks the pipelines from their ends to their beginnings."""
+
+    def __init__(
+        self, config: AgentConfig, ledger: accounting.Ledger, board: boards.StatusBoard
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._board = board
+        self._incidents = Incidents()
+        self._views = Views()
+        self._exporters: dict[ComponentId, Node] = {}
+        self._processors: dict[int, list[Node]] = collections.defaultdict(list)
+        """By their position from the end of their pipeline."""
+        self._entries: dict[ComponentId, dict[Signal, list[Branch]]] = {}
+
+    def stages(self) -> list[list[Node]]:
+        """Make everything; the stages are in the order of the start."""
+        for name, pipeline in self._config.service.pipelines.items():
+            entry = self._pipeline(str(name), pipeline)
+            for receiver in pipeline.receivers:
+                branches = self._entries.setdefault(receiver, {})
+                branches.setdefault(name.signal, []).append(entry)
+        receivers = [self._receiver(id_, wanted) for id_, wanted in self._entries.items()]
+        processors = [self._processors[position] for position in sorted(self._processors)]
+        extensions = [self._extension(id_) for id_ in self._config.service.extensions]
+        return [extensions, list(self._exporters.values()), *processors, receivers]
+
+    def _pipeline(self, name: str, pipeline: Pipeline) -> Branch:
+        """Make a pipeline's exporters and processors; return where it begins."""
+        branches = [self._exporter(id_) for id_ in pipeline.exporters]
+        mutates = any(changes for _, changes in branches)
+        consumer = self._fan_out(branches)
+        for position, id_ in enumerate(reversed(pipeline.processors)):
+            factory, config = self._config.processors[id_]
+            key = f"processors/{id_}@{name}"
+            made = self._create(key, factory, id_, config, consumer)
+            self._processors[position].append(Node(key, made))
+            consumer = Guard(key, made, self._ledger)
+            mutates = mutates or factory.mutates
+        return consumer, mutates
+
+    def _exporter(self, id_: ComponentId) -> Branch:
+        factory, config = self._config.exporters[id_]
+        key = f"exporters/{id_}"
+        if id_ not in self._exporters:
+            self._exporters[id_] = Node(key, self._create(key, factory, id_, config))
+        exporter: Any = self._exporters[id_].component
+        return Guard(key, exporter, self._ledger), factory.mutates
+
+    def _receiver(self, id_: ComponentId, wanted: Mapping[Signal, list[Branch]]) -> Node:
+        factory, config = self._config.receivers[id_]
+        key = f"receivers/{id_}"
+        consumers = {signal: self._fan_out(branches) for signal, branches in wanted.items()}
+        return Node(key, self._create(key, factory, id_, config, consumers))
+
+    def _extension(self, id_: ComponentId) -> Node:
+        factory, config = self._config.extensions[id_]
+        key = f"extensions/{id_}"
+        return Node(key, self._create(key, factory, id_, config))
+
+    def _fan_out(self, branches: Sequence[Branch]) -> Consumer:
+        return branches[0][0] if len(branches) == 1 else FanOut(branches, self._ledger)
+
+    def _create(
+        self, key: str, factory: component.Factory, id_: ComponentId, config: Any, *links: Any
+    ) -> Any:
+        settings = component.Settings(
+            id=id_,
+            ledger=self._ledger,
+            report=self._board.reporter(key),
+            board=self._board,
+            version=otel_oom.__version__,
+            incidents=self._incidents,
+            views=self._views,
+        )
+        try:
+            return factory.create(settings, config, *links)
+        except (errors.OtelOomError, ValueError, OSError) as error:
+            raise errors.ComponentError(f"{key}: {error}") from error

@@ -1,0 +1,146 @@
+"""What following operations costs them: throughput with and without, in turn, and each program.
+
+fio writes and fsyncs on ext4 with a journal, every fsync followed; then it reads 4 KiB blocks of a
+loop device in memory as fast as one task can, one of 64 followed. A round runs each load without
+and with, and without again, so that a drift of the machine shows as a loss that is none. The
+nanoseconds are the kernel's statistics of BPF programs, measuring included. Run as root by
+`make bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from doubles import block_device, fio, skips
+
+MIB = 1 << 20
+TIER = """
+import sys
+from otel_oom.receivers.storage import calls, operations
+sample = dict.fromkeys(calls.NAMES, 1) | {"read": 64, "write": 64, "open": 64}
+running = operations.Operations(operations.Settings(
+    stage_s=0.01, total_s=0.02, sample=sample, ring_bytes=1 << 20, max_series=512))
+print("ready", flush=True)
+sys.stdin.read()
+print(running.counters(), file=sys.stderr)
+"""
+"""The tier with the receiver's defaults, without what it does with reports."""
+
+Load = Callable[[], float]
+
+
+def main() -> int:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=3)
+    options = parser.parse_args()
+    if sentence := skips.root() or skips.storage():
+        print(f"skipped: {sentence}")
+        return 0
+    with statistics_on():
+        for name, load in ("fsync", fsyncs), ("read, 1 of 64", reads):
+            with load(options.seconds) as once:
+                print_loss(name, [one_round(once, options.seconds) for _ in range(options.rounds)])
+    return 0
+
+
+@contextlib.contextmanager
+def fsyncs(seconds: float) -> Iterator[Load]:
+    """Writes of 4 KiB, each with its fsync, on ext4 with a journal in memory."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        device = stack.enter_context(memory_disk())
+        block_device.make_filesystem(device, "ext4")
+        stack.enter_context(block_device.mounted(device, pathlib.Path(folder), "noatime"))
+        options = {"directory": folder, "rw": "write", "size": "64m", "fsync": 1}
+        yield lambda: fio.run(ioengine="psync", runtime=seconds, **options).per_second("write")
+
+
+@contextlib.contextmanager
+def reads(seconds: float) -> Iterator[Load]:
+    """Direct reads of 4 KiB at random places, one after the other."""
+    with memory_disk() as device:
+        options = {"filename": device.path, "rw": "randread", "direct": 1}
+        yield lambda: fio.run(ioengine="psync", runtime=seconds, **options).per_second("read")
+
+
+@contextlib.contextmanager
+def memory_disk() -> Iterator[block_device.Device]:
+    """A loop device over a file in memory."""
+    with block_device.sparse_file(256 * MIB) as backing, block_device.loop(backing) as device:
+        yield device
+
+
+@contextlib.contextmanager
+def statistics_on() -> Iterator[None]:
+    """The kernel's run-time statistics of BPF programs, put back at the end."""
+    setting = pathlib.Path("/proc/sys/kernel/bpf_stats_enabled")
+    before = setting.read_text()
+    setting.write_text("1")
+    try:
+        yield
+    finally:
+        setting.write_text(before)
+
+
+def one_round(load: Load, seconds: float) -> tuple[float, float, float, float]:
+    """Operations a second without, with, and without again; nanoseconds in BPF an operation.
+
+    Those of everything else on the machine are in it.
+    """
+    before = load()
+    with attached() as process:
+        with_ = load()
+        spent_ns = programs_ns(process.pid)
+    return before, with_, load(), spent_ns / (with_ * seconds)
+
+
+@contextlib.contextmanager
+def attached() -> Iterator[subprocess.Popen[str]]:
+    """The process that follows operations."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    command = [sys.executable, "-P", "-c", TIER]
+    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+def programs_ns(pid: int) -> float:
+    """Nanoseconds in all BPF programs that the process holds."""
+    total = 0
+    for entry in os.scandir(f"/proc/{pid}/fdinfo"):
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path(entry.path).read_text().splitlines():
+                if line.startswith("run_time_ns:"):
+                    total += int(line.split()[1])
+    return total
+
+
+def print_loss(name: str, rounds: list[tuple[float, float, float, float]]) -> None:
+    """Medians; the loss is of each round, against the mean of its two runs without."""
+    losses = [1 - with_ / ((before + after) / 2) for before, with_, after, _ in rounds]
+    noise = [1 - after / before for before, _, after, _ in rounds]
+    median = statistics.median
+    print(
+        f"{name:14} {median(before for before, *_ in rounds):8.0f} a second without, "
+        f"{median(with_ for _, with_, *_ in rounds):8.0f} with: "
+        f"loss {median(losses):6.2%} (noise of the two without: {median(noise):6.2%}); "
+        f"{median(each[3] for each in rounds):6.0f} ns of BPF an operation",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
