@@ -61,22 +61,26 @@ def test_ten_thousand_cgroups(loop: loop_device.LoopDevice) -> None:
 
 
 def test_a_forgotten_series_gives_its_slot_to_another(loop: loop_device.LoopDevice) -> None:
-    """Never what is another's: the slot is empty, and no cache leads to it."""
+    """Never what is another's: the slot is empty, and no cache leads to it.
+
+    All series are forgotten each time, those of other work on this machine too, which may take
+    a slot before ours does: then ours is in the overflow, and at any rate not half counted.
+    """
     if block_cgroup.hierarchy() is None:
         pytest.skip("needs the blkio or io controller: a kernel with CONFIG_BLK_CGROUP")
-    with counting(max_series=4) as found, block_cgroup.temporary(40) as groups:
+    served = 0
+    with counting(max_series=16) as found, block_cgroup.temporary(60) as groups:
         for number, group in enumerate(groups, 1):
             group.enter()
             loop.read(4096, number)
-            mine = [key for key in found.read_series() if key.cgroup_id == group.id]
-            if mine:
-                (key,) = mine
-                assert found.read_series()[key].requests == number
-                found.forget(mine)
-                assert key not in found.read_series()
-            assert number < 4 or mine, "no slot came back"
+            series = found.read_series()
+            mine = {key: each for key, each in series.items() if key.cgroup_id == group.id}
+            served += len(mine)
+            assert [each.requests for each in mine.values()] in ([], [number])
+            found.forget(series)
+            assert not mine.keys() & found.read_series().keys()
             found.read_series()
-        assert found.lost()["forgotten"] == 0
+    assert served > 16, "no slot came back"
 
 
 def test_a_series_that_comes_again_begins_at_nothing(loop: loop_device.LoopDevice) -> None:
