@@ -27,7 +27,7 @@ MIB = 1 << 20
 TIER = """
 import sys
 from otel_oom.receivers.storage import calls, operations
-sample = dict.fromkeys(calls.NAMES, 1) | {"read": 64, "write": 64, "open": 64}
+sample = dict.fromkeys(calls.NAMES, 1) | {"read": 64, "write": 64, "open": 64, "submit": 64}
 running = operations.Operations(operations.Settings(
     stage_s=0.01, total_s=0.02, sample=sample, ring_bytes=1 << 20, max_series=512))
 print("ready", flush=True)
