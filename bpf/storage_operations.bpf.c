@@ -6,7 +6,7 @@
  * request: the scheduler tells when it sleeps, who wakes it and when it runs again; a wake-up
  * inside the completion of a request is that request's doing, and the request itself carries
  * its times. Nothing is looked up by address on the way of a request, and whoever the work was
- * handed to (a journal's thread, a worker of the kernel) is followed one wake-up back.
+ * handed to (a journal's thread, a worker of the kernel) is followed too.
  *
  * A slot belongs to a task by its tid, and is written by the CPU that runs the task; only the
  * wake-up is written by another, after the sleep and before the run. So nothing is locked.
@@ -29,6 +29,7 @@
 #include "storage_operations/ends.h"
 #include "storage_operations/submissions.h"
 #include "storage_operations/waits.h"
+#include "storage_operations/workers.h"
 #include "storage_operations/wakeups.h"
 #include "storage_operations/requests.h"
 #include "storage_operations/bios.h"

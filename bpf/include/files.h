@@ -88,6 +88,5 @@ struct transaction_s {
 #define EXT4_SUPER_MAGIC 0xef53
 
 #define TS_COMPAT 2 /* arch/x86: a 32-bit system call, with numbers of its own */
-#define PF_WQ_WORKER 0x00000020
 
 #endif

@@ -104,6 +104,7 @@ static __always_inline struct slot *claim(__u32 tid, struct storage_operation_co
 			return NULL;
 		}
 		add(&counts->abandoned); /* its exit was not seen */
+		deactivate(slot, PHASE_FREE);
 	}
 	word = (void *)slot;
 	NO_UNROLL
@@ -191,7 +192,7 @@ int BPF_PROG(on_sys_enter, struct pt_regs *regs, long id)
 	}
 	fill_task(&slot->operation, task);
 	slot->operation.at[STORAGE_EVENT_ENTER] = bpf_ktime_get_ns();
-	slot->phase = PHASE_ACTIVE;
+	activate(slot);
 	return 0;
 }
 

@@ -115,7 +115,7 @@ static __always_inline void finish(struct slot *slot, __s64 result)
 		return;
 	operation->result = result;
 	operation->at[STORAGE_EVENT_EXIT] = now;
-	slot->phase = PHASE_FREE;
+	deactivate(slot, PHASE_FREE);
 	add(&counts->finished);
 	observe(key, now - operation->at[STORAGE_EVENT_ENTER], result, counts);
 	if (is_slow(settings, operation))

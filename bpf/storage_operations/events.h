@@ -153,7 +153,7 @@ int BPF_PROG(on_commit_start, struct journal_s *journal, struct transaction_s *t
 	slot->operation.transaction = BPF_CORE_READ(transaction, t_tid);
 	slot->operation.file.device = BPF_CORE_READ(journal, j_fs_dev, bd_dev);
 	slot->operation.at[STORAGE_EVENT_ENTER] = bpf_ktime_get_ns();
-	slot->phase = PHASE_ACTIVE;
+	activate(slot);
 	return 0;
 }
 
@@ -185,7 +185,7 @@ int BPF_PROG(on_commit_end)
 	if (!slot || !counts)
 		return 0;
 	slot->operation.at[STORAGE_EVENT_EXIT] = bpf_ktime_get_ns();
-	slot->phase = PHASE_COMMITTED;
+	deactivate(slot, PHASE_COMMITTED);
 	add(&counts->finished);
 	key.device = slot->operation.file.device;
 	key.transaction = slot->operation.transaction;

@@ -47,15 +47,6 @@ static __always_inline void count_in_flight(__u32 address, int change)
 	__sync_fetch_and_add(&in_flight_near[place_of(address)], change);
 }
 
-/* Half of a pointer is a number that the verifier lets us compute with. */
-static __always_inline __u32 low_half(const void *pointer)
-{
-	__u32 low;
-
-	asm volatile("%0 = %1" : "=w"(low) : "w"((__u32)(__u64)pointer));
-	return low;
-}
-
 /* Tells of an operation that was asynchronous. All is zeroed, for the ring's memory is not. */
 static __always_inline void tell_asynchronous(const struct asynchronous *noted,
 					      const struct completion *state,
@@ -191,9 +182,13 @@ int BPF_PROG(on_request_complete, struct request *rq, int error, __u32 bytes)
 
 	if (!state)
 		return 0;
-	complete(state, rq, bytes);
-	if (error)
-		state->request.flags |= STORAGE_REQUEST_ERROR;
+	if (active) {
+		complete(state, rq, bytes);
+		if (error)
+			state->request.flags |= STORAGE_REQUEST_ERROR;
+	} else if (state->is_open) {
+		state->is_open = 0;
+	}
 	if (in_flight)
 		finish_bios(state, rq, error, bytes);
 	return 0;
@@ -203,8 +198,11 @@ int BPF_PROG(on_request_complete, struct request *rq, int error, __u32 bytes)
 SEC("tp_btf/block_io_done")
 int BPF_PROG(on_request_done, struct request *rq)
 {
-	struct completion *state = bpf_map_lookup_elem(&completions, &zero);
+	struct completion *state;
 
+	if (!active)
+		return 0;
+	state = bpf_map_lookup_elem(&completions, &zero);
 	if (state && (rq->cmd_flags & REQ_OP_MASK) != REQ_OP_FLUSH)
 		state->is_open = 0;
 	return 0;

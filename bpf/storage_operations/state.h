@@ -5,6 +5,7 @@
 
 #define MAX_COMMITS 256
 #define MAX_WORKERS 1024
+#define MAX_WORKS 1024
 #define MAX_MERGED 512 /* bios of a request; the ends of more are not seen */
 #define PLACES 4096
 #define IO_URING_ENTER 426 /* on all architectures */
@@ -70,7 +71,13 @@ struct iocb {
 	__u32 aio_fildes;
 };
 
-/* A worker of the kernel that a completion woke, until it sleeps again. */
+/* A work that was queued in a completion, or in a work that was, until it is begun. */
+struct work {
+	struct storage_request request;
+	__u64 address; /* the kernel's struct work_struct */
+};
+
+/* A worker of the kernel, from such a work's start to that of its next work. */
 struct worker {
 	struct storage_request request;
 	__u32 tid;
@@ -108,6 +115,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct slot);
 } slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_WORKS);
+	__type(key, __u32);
+	__type(value, struct work);
+} works SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -173,6 +187,13 @@ static const __u32 zero;
 static volatile __u32 in_flight;
 static volatile __u32 in_flight_near[PLACES];
 
+/*
+ * How many slots are active, and by their place of which task each is. Most events are of none of
+ * them, and cost a look at this and no more.
+ */
+static volatile __u32 active;
+static volatile __u32 active_tids[STORAGE_SLOTS];
+
 static __always_inline void add(__u64 *counter)
 {
 	__sync_fetch_and_add(counter, 1);
@@ -193,15 +214,38 @@ static __always_inline struct slot *slot_of(__u32 tid)
 /* The operation that this task is in, or NULL. */
 static __always_inline struct slot *active_slot(__u32 tid)
 {
-	struct slot *slot = slot_of(tid);
-
-	if (!slot || slot->operation.tid != tid || slot->phase != PHASE_ACTIVE)
+	if (!tid || active_tids[tid % STORAGE_SLOTS] != tid)
 		return NULL;
-	return slot;
+	return slot_of(tid);
+}
+
+static __always_inline void activate(struct slot *slot)
+{
+	slot->phase = PHASE_ACTIVE;
+	active_tids[slot->operation.tid % STORAGE_SLOTS] = slot->operation.tid;
+	__sync_fetch_and_add(&active, 1);
+}
+
+static __always_inline void deactivate(struct slot *slot, enum phase phase)
+{
+	slot->phase = phase;
+	active_tids[slot->operation.tid % STORAGE_SLOTS] = 0;
+	__sync_fetch_and_add(&active, -1);
+}
+
+/* Half of a pointer is a number that the verifier lets us compute with. */
+static __always_inline __u32 low_half(const void *pointer)
+{
+	__u32 low;
+
+	asm volatile("%0 = %1" : "=w"(low) : "w"((__u32)(__u64)pointer));
+	return low;
 }
 
 static __always_inline struct slot *current_slot(void)
 {
+	if (!active)
+		return NULL;
 	return active_slot((__u32)bpf_get_current_pid_tgid());
 }
 

@@ -72,7 +72,7 @@ int BPF_PROG(on_task_exit, struct task_struct *task)
 
 	if (!slot || !counts)
 		return 0;
-	slot->phase = PHASE_FREE;
+	deactivate(slot, PHASE_FREE);
 	add(&counts->abandoned);
 	return 0;
 }

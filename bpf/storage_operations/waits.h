@@ -83,28 +83,16 @@ static __always_inline void end_wait(struct slot *slot, __u64 now)
 	slot->is_throttled = 0;
 }
 
-/* A worker that goes to sleep has done what the completion woke it for. */
-static __always_inline void forget_worker(const struct task_struct *task, __u32 tid)
-{
-	__u32 index = tid % MAX_WORKERS;
-	struct worker *worker;
-
-	if (!(BPF_CORE_READ(task, flags) & PF_WQ_WORKER))
-		return;
-	worker = bpf_map_lookup_elem(&workers, &index);
-	if (worker && worker->tid == tid)
-		worker->tid = 0;
-}
-
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
-	struct slot *slot = active_slot(prev->pid);
+	struct slot *slot;
 
+	if (!active)
+		return 0;
+	slot = active_slot(prev->pid);
 	if (slot)
 		start_wait(slot, prev, preempt, bpf_ktime_get_ns());
-	else if (!preempt)
-		forget_worker(prev, prev->pid);
 	slot = active_slot(next->pid);
 	if (slot && slot->wait.sleep_ns)
 		end_wait(slot, bpf_ktime_get_ns());

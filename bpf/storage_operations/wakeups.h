@@ -1,41 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
-/* Who wakes a task, and by which request: one wake-up back through the workers. */
+/* Who wakes a task, and by which request. */
 #ifndef OTEL_OOM_STORAGE_OPERATIONS_WAKEUPS_H
 #define OTEL_OOM_STORAGE_OPERATIONS_WAKEUPS_H
-
-/* What completes on this CPU at this moment, or NULL. */
-static __always_inline struct completion *completing(__u64 now)
-{
-	struct completion *state = bpf_map_lookup_elem(&completions, &zero);
-
-	if (!state || !state->is_open || now - state->request.complete_ns > COMPLETION_NS)
-		return NULL;
-	return state;
-}
-
-static __always_inline struct worker *worker_of(__u32 tid)
-{
-	__u32 index = tid % MAX_WORKERS;
-	struct worker *worker = bpf_map_lookup_elem(&workers, &index);
-
-	return worker && worker->tid == tid ? worker : NULL;
-}
-
-/* A worker is woken by a completion, or by another worker that was. */
-static __always_inline void follow_worker(struct task_struct *woken, __u32 waker, __u64 now)
-{
-	struct completion *state = completing(now);
-	__u32 tid = woken->pid, index = tid % MAX_WORKERS;
-	struct worker *worker = worker_of(waker), *entry;
-
-	if (!state && !worker)
-		return;
-	entry = bpf_map_lookup_elem(&workers, &index);
-	if (!entry)
-		return;
-	entry->request = state ? state->request : worker->request;
-	entry->tid = tid;
-}
 
 /*
  * A task whose bio has no request yet waits for a tag, and any request that ends may give it
@@ -76,7 +42,8 @@ static __always_inline void tell_cause(struct slot *slot, __u32 waker, __u64 now
 		return;
 	}
 	worker = worker_of(waker);
-	if (worker) {
+	/* A request that was over before the operation began is none of its business. */
+	if (worker && worker->request.complete_ns > slot->operation.at[STORAGE_EVENT_ENTER]) {
 		wait->cause = STORAGE_CAUSE_WORKER;
 		wait->request = worker->request;
 	}
@@ -85,18 +52,17 @@ static __always_inline void tell_cause(struct slot *slot, __u32 waker, __u64 now
 SEC("tp_btf/sched_waking")
 int BPF_PROG(on_sched_waking, struct task_struct *task)
 {
-	__u32 waker = (__u32)bpf_get_current_pid_tgid();
-	struct slot *slot = active_slot(task->pid);
+	struct slot *slot;
+	__u32 waker;
 	__u64 now;
 
-	if (!slot) {
-		if (task->flags & PF_WQ_WORKER)
-			follow_worker(task, waker, bpf_ktime_get_ns());
+	if (!active)
 		return 0;
-	}
-	if (!slot->wait.sleep_ns || slot->wait.waking_ns)
+	slot = active_slot(task->pid);
+	if (!slot || !slot->wait.sleep_ns || slot->wait.waking_ns)
 		return 0;
 	now = bpf_ktime_get_ns();
+	waker = (__u32)bpf_get_current_pid_tgid();
 	slot->wait.waker = waker;
 	tell_cause(slot, waker, now);
 	slot->wait.waking_ns = now;

@@ -6,7 +6,7 @@ import collections
 import subprocess
 
 import pytest
-from doubles import block_cgroup, loop_device
+from doubles import block_cgroup, loop_device, unseen
 from doubles.block_tier import counting, of
 
 from otel_oom.bpf import storage_events as events
@@ -39,21 +39,21 @@ def test_series_beyond_the_most_go_to_the_overflow(loop: loop_device.LoopDevice)
 def test_ten_thousand_cgroups(loop: loop_device.LoopDevice) -> None:
     """Each reads once; a thousand have a series, the rest is in the overflow.
 
-    None is lost but what the kernel says that it skipped, because the program was preempted. While
-    another disk is busy one request of the ten thousand is sometimes not counted, and why is not
-    known yet: so one is let pass here.
+    None is lost but what the kernel says that it skipped, because the program was preempted, or
+    what this machine's kernel shows to no program.
     """
     if block_cgroup.hierarchy() is None:
         pytest.skip("needs the blkio or io controller: a kernel with CONFIG_BLK_CGROUP")
     with counting(max_series=1000) as found, block_cgroup.temporary(10_000) as groups:
         before = loop.stat()
-        for group in groups:
-            group.enter()
-            loop.read(4096)
+        with unseen.completions(loop.device) as hidden:
+            for group in groups:
+                group.enter()
+                loop.read(4096)
         told = loop.stat().since(before)
         all_series = found.read_series()
         overflowed = found.counters().overflowed
-        skipped = found.lost()["recursion"]
+        skipped = found.lost()["recursion"] + hidden.count
         ids = {group.id for group in groups}
     own = {key: each for key, each in all_series.items() if key.device == loop.device}
     assert told.reads == 10_000
@@ -62,8 +62,8 @@ def test_ten_thousand_cgroups(loop: loop_device.LoopDevice) -> None:
     others = len(all_series) - len(own) - sum(key.is_overflow for key in all_series)
     assert len(own) + others == 1000
     overflow = all_series[Key(0, 0, Operation.READ)].requests
-    assert len(own) + overflow + skipped >= 10_000 - 1
-    assert overflowed + skipped >= 10_000 - len(own) - 1
+    assert len(own) + overflow + skipped >= 10_000
+    assert overflowed + skipped >= 10_000 - len(own)
 
 
 def test_a_forgotten_series_gives_its_slot_to_another(loop: loop_device.LoopDevice) -> None:

@@ -17,6 +17,7 @@ from doubles import (
     otlp_json_reader,
     real_collector,
     storage_points,
+    unseen,
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 
@@ -68,33 +69,29 @@ def points(collector: real_collector.Collector) -> storage_points.Points:
     return storage_points.histograms(otlp_json_reader.parse(line, MetricsData) for line in lines)
 
 
-UNCOUNTED = 3
-"""Most that the last collection may lack of some thousand requests."""
-
-
 def test_fios_requests_arrive_in_histograms(
     collector: real_collector.Collector,
     device: block_device.Device,
     group: block_cgroup.BlockCgroup,
     tmp_path: pathlib.Path,
 ) -> None:
-    """As many as fio issued, and none longer than fio itself waited for it.
-
-    While another disk is busy a request in thousands is sometimes not counted, why is not known yet.
-    """
+    """As many as fio issued, and none longer than fio itself waited for it."""
     with agent_process.running(config(collector), tmp_path) as agent:
-        job = fio(group, device, 3000)
+        with unseen.completions(device.number) as hidden:
+            job = fio(group, device, 3000)
         stopped = agent.stop()
 
     assert stopped.status == 0, stopped.stderr
-    told = collected.until(lambda: _whole(points(collector), group, job), "the last collection")
+    told = collected.until(
+        lambda: _whole(points(collector), group, job, hidden.count), "the last collection"
+    )
     for operation in ("read", "write"):
         at_device = told[DEVICE, group.name, device.name, operation]
         in_queue = told[QUEUE, group.name, device.name, operation]
         issued = job[operation]["total_ios"]
         assert issued > 500
-        assert issued - UNCOUNTED <= at_device.count <= issued
-        assert issued - UNCOUNTED <= in_queue.count <= issued
+        assert issued - hidden.count <= at_device.count <= issued
+        assert issued - hidden.count <= in_queue.count <= issued
         assert at_device.scale == 3
         waited_s = job[operation]["lat_ns"]["mean"] * issued / 1e9
         assert 0 < at_device.sum + in_queue.sum <= waited_s
@@ -104,13 +101,13 @@ def test_fios_requests_arrive_in_histograms(
 
 
 def _whole(
-    found: storage_points.Points, group: block_cgroup.BlockCgroup, job: Any
+    found: storage_points.Points, group: block_cgroup.BlockCgroup, job: Any, hidden: int
 ) -> storage_points.Points:
-    """Them, once they have all that fio issued; for `until`."""
+    """Them, once they have all that fio issued and could be seen; for `until`."""
     counts = {
         key[3]: point.count for key, point in found.items() if key[:2] == (DEVICE, group.name)
     }
-    wanted = {kind: job[kind]["total_ios"] - UNCOUNTED for kind in ("read", "write")}
+    wanted = {kind: job[kind]["total_ios"] - hidden for kind in ("read", "write")}
     is_whole = all(counts.get(kind, 0) >= count for kind, count in wanted.items())
     return found if is_whole else {}
 
@@ -124,11 +121,13 @@ def test_slow_requests_arrive_as_spans_logs_and_exemplars(
     """Everything is slow if the thresholds are 0: then every request arrives in all three."""
     options = {"thresholds": {"stage": 0, "total": 0}, "devices": [device.name]}
     with agent_process.running(config(collector, **options), tmp_path) as agent:
-        job = fio(group, device, 300)
+        with unseen.completions(device.number) as hidden:
+            job = fio(group, device, 300)
         stopped = agent.stop()
 
     assert stopped.status == 0, stopped.stderr
-    wanted = job["read"]["total_ios"] + job["write"]["total_ios"]
+    issued = job["read"]["total_ios"] + job["write"]["total_ios"]
+    wanted = issued - hidden.count
 
     def mine(found: list[collected.Found]) -> list[collected.Found]:
         return [
@@ -144,11 +143,12 @@ def test_slow_requests_arrive_as_spans_logs_and_exemplars(
     logs = collected.until(
         lambda: collected.at_least(mine(collected.logs(collector)), wanted), "the log records"
     )
-    assert len(spans) == len(logs) == wanted
+    assert wanted <= len(spans) == len(logs) <= issued
     ids = {(span.item.trace_id, span.item.span_id) for span in spans}
     assert ids == {(log.item.trace_id, log.item.span_id) for log in logs}
     names = [span.item.name for span in spans]
-    assert names.count("storage.read") == job["read"]["total_ios"]
+    reads = job["read"]["total_ios"]
+    assert reads - hidden.count <= names.count("storage.read") <= reads
     assert {log.item.event_name for log in logs} == {"storage.slow_operation"}
     for span in spans:
         assert span.attributes["system.device"] == device.name
