@@ -15,7 +15,8 @@ from otel_oom.bpf.storage_operations_events import (
     StorageRequestFlag,
 )
 from otel_oom.receivers.storage.records import Operation
-from otel_oom.receivers.storage.timeline import HasScheduler, Timeline, kind
+from otel_oom.receivers.storage.stages import kind
+from otel_oom.receivers.storage.timeline import HasScheduler, Timeline
 
 _ASYNCHRONOUS = StorageOperationFlag.ASYNCHRONOUS.value
 _FLUSH = StorageRequestFlag.FLUSH.value

@@ -17,7 +17,8 @@ from otel_oom.pipeline import mounts
 from otel_oom.receivers.storage import block, devices, histogram, slow, verdict, workloads
 from otel_oom.receivers.storage.config import Config
 from otel_oom.receivers.storage.slow import Slow, Subject
-from otel_oom.receivers.storage.timeline import Timeline, kind
+from otel_oom.receivers.storage.stages import kind
+from otel_oom.receivers.storage.timeline import Timeline
 
 STARTED, ISSUED, COMPLETED = (event.name for event in semconv.STAGES_OF_REQUEST)
 OPERATIONS = {member.value: member.name.lower() for member in StorageOperation}

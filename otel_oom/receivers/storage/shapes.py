@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from otel_oom import semconv
 from otel_oom.pipeline.otlp import wire, wire_values
-from otel_oom.receivers.storage.timeline import Kind
+from otel_oom.receivers.storage.stages import Kind
 
 _MOST_KEPT = 1024
 _UINT64_MAX = 2**64 - 1

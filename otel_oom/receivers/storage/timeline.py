@@ -14,7 +14,6 @@ few orders in which they come, so whatever is made of the first list can be kept
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,23 +21,28 @@ from typing import NamedTuple
 from otel_oom import semconv
 from otel_oom.bpf.storage_operations_events import (
     StorageCause,
-    StorageEvent,
     StorageRequest,
     StorageRequestFlag,
     StorageWaitFlag,
 )
 from otel_oom.receivers.storage.records import Operation, Wait
-
-# Plain strings and ints: an enum's comparison and hash take ten times as long.
-_SYSCALL = semconv.Layer.SYSCALL.value
-_PAGE_CACHE = semconv.Layer.PAGE_CACHE.value
-_FILESYSTEM = semconv.Layer.FILESYSTEM.value
-_JOURNAL = semconv.Layer.JOURNAL.value
-_BLOCK_QUEUE = semconv.Layer.BLOCK_QUEUE.value
-_SCHEDULER = semconv.Layer.SCHEDULER.value
-_DEVICE = semconv.Layer.DEVICE.value
-_WAKEUP = semconv.Layer.WAKEUP.value
-_MEMORY = semconv.Layer.MEMORY.value
+from otel_oom.receivers.storage.stages import (
+    BLOCK_QUEUE,
+    CALL,
+    DEVICE,
+    JOURNAL,
+    MEMORY,
+    PAGE_CACHE,
+    SCHEDULER,
+    SYSCALL,
+    THREAD,
+    WAKEUP,
+    Kind,
+    Stage,
+    Terms,
+    kind,
+    running,
+)
 
 _PREEMPTED = StorageCause.PREEMPTED.value
 _WORKER = StorageCause.WORKER.value
@@ -51,23 +55,6 @@ _FLUSH = StorageRequestFlag.FLUSH.value
 
 HasScheduler = Callable[[int], bool]
 """Whether the device of this number (major << 20 | minor) has an I/O scheduler."""
-
-
-class Kind:
-    """What a stage is: one object for each name and layer, so that comparing is cheap.
-
-    `layer` has the gap that ends with the stage; `is_running`: the task was on the CPU in it.
-    """
-
-    __slots__ = ("is_running", "layer", "name")
-
-    def __init__(self, name: str, layer: str, is_running: bool) -> None:
-        self.name = name
-        self.layer = layer
-        self.is_running = is_running
-
-
-kind = functools.cache(Kind)
 
 
 class Timeline(NamedTuple):
@@ -88,101 +75,17 @@ class Timeline(NamedTuple):
         return list(map(operator.sub, self.times_ns[1:], self.times_ns))
 
 
-class _Stage(dict[str, Kind]):
-    """The stage of one name, by layer."""
-
-    def __init__(self, name: str, *, is_running: bool = False) -> None:
-        self.name = name
-        self._is_running = is_running
-
-    def __missing__(self, layer: str) -> Kind:
-        made = self[layer] = kind(self.name, layer, self._is_running)
-        return made
-
-
-def _running(name: str) -> _Stage:
-    return _Stage(name, is_running=True)
-
-
-class _Event(NamedTuple):
-    """`then` is where the call is after it; the gap before it belongs to where the call was.
-
-    With a `layer` it moves only a call that was in no layer below the system call, and has the
-    gap before it, too.
-    """
-
-    number: int
-    stage: _Stage
-    layer: str | None
-    then: str | None
-
-
-_Point = tuple[int, _Stage, str | None, str | None]
+_Point = tuple[int, Stage, str | None, str | None]
 """When, and the last three of an event; `then` is None for what is of a request."""
 
 _time = operator.itemgetter(0)
 
 
-class _Terms(NamedTuple):
-    """How a task's stages are called, and in which layer it is when nothing tells more."""
-
-    first: str
-    home: str
-    events: tuple[_Event, ...]
-    sleeps: tuple[_Stage, ...]  # by cause
-    woken: _Stage
-    run: _Stage
-
-
-_ENTER, _EXIT = _running(semconv.STAGE_ENTER), _running(semconv.STAGE_EXIT)
-_STARTED, _STARTED_RUNNING = _Stage(semconv.STAGE_STARTED), _running(semconv.STAGE_STARTED)
-_ISSUED, _ISSUED_RUNNING = _Stage(semconv.STAGE_ISSUED), _running(semconv.STAGE_ISSUED)
-_COMPLETED = _Stage(semconv.STAGE_COMPLETED)
-_QUEUED_RUNNING = _running(semconv.STAGE_QUEUED)
-_SLEEP = _running(semconv.STAGE_SLEEP)
-
-
-def _event(event: StorageEvent, name: str, then: str, layer: str | None = None) -> _Event:
-    return _Event(event.value, _running(name), layer, then)
-
-
-_CALL = _Terms(
-    first=_SYSCALL,
-    home=_FILESYSTEM,
-    events=(
-        _event(StorageEvent.CACHE_MISS, semconv.STAGE_CACHE_MISS, _PAGE_CACHE, _PAGE_CACHE),
-        _event(StorageEvent.FS_ENTER, semconv.STAGE_FS_ENTER, _FILESYSTEM),
-        _event(StorageEvent.WRITEBACK, semconv.STAGE_WRITEBACK, _FILESYSTEM),
-        _event(StorageEvent.WRITEBACK_END, semconv.STAGE_WRITEBACK_END, _FILESYSTEM),
-        _event(StorageEvent.LOG_FORCE, semconv.STAGE_LOG_FORCE, _JOURNAL),
-        _event(StorageEvent.FS_EXIT, semconv.STAGE_FS_EXIT, _SYSCALL),
-    ),
-    sleeps=(
-        _SLEEP,
-        _running(semconv.STAGE_PREEMPTED),
-        _SLEEP,
-        _SLEEP,
-        _running(semconv.STAGE_SLEEP_COMMIT),
-        _running(semconv.STAGE_SLEEP_THROTTLED),
-        _running(semconv.STAGE_SLEEP_RECLAIM),
-    ),
-    woken=_Stage(semconv.STAGE_WOKEN),
-    run=_Stage(semconv.STAGE_RUN),
-)
-_THREAD = _Terms(
-    first=_JOURNAL,
-    home=_JOURNAL,
-    events=(
-        _event(StorageEvent.ENTER, semconv.STAGE_COMMIT, _JOURNAL),
-        _event(StorageEvent.COMMIT_LOCKING, semconv.STAGE_COMMIT_LOCKING, _JOURNAL),
-        _event(StorageEvent.COMMIT_FLUSHING, semconv.STAGE_COMMIT_FLUSHING, _JOURNAL),
-        _event(StorageEvent.COMMIT_LOGGING, semconv.STAGE_COMMIT_LOGGING, _JOURNAL),
-        _event(StorageEvent.EXIT, semconv.STAGE_COMMIT_END, _JOURNAL),
-    ),
-    sleeps=(_running(semconv.STAGE_COMMIT_SLEEP),) * (_RECLAIM + 1),
-    woken=_Stage(semconv.STAGE_COMMIT_WOKEN),
-    run=_Stage(semconv.STAGE_COMMIT_RUN),
-)
+_ENTER, _EXIT = running(semconv.STAGE_ENTER), running(semconv.STAGE_EXIT)
+_STARTED, _STARTED_RUNNING = Stage(semconv.STAGE_STARTED), running(semconv.STAGE_STARTED)
+_ISSUED, _ISSUED_RUNNING = Stage(semconv.STAGE_ISSUED), running(semconv.STAGE_ISSUED)
+_COMPLETED = Stage(semconv.STAGE_COMPLETED)
+_QUEUED_RUNNING = running(semconv.STAGE_QUEUED)
 
 
 _PHASES = (
@@ -199,7 +102,7 @@ def of(operation: Operation, has_scheduler: HasScheduler) -> Timeline:
     """The timeline of a system call."""
     line = _Line(operation.start_ns, has_scheduler)
     end_ns = operation.end_ns
-    where = line.walk(operation, _CALL, end_ns)
+    where = line.walk(operation, CALL, end_ns)
     line.put(_EXIT[where], end_ns)
     if operation.raw.waits > len(operation.waits) or operation.commit is not None:
         line.tell_left_out(operation)
@@ -213,7 +116,7 @@ class _Line:
     """Puts stages one after the other, none before the last."""
 
     def __init__(self, start_ns: int, has_scheduler: HasScheduler) -> None:
-        self.kinds = [_ENTER[_SYSCALL]]
+        self.kinds = [_ENTER[SYSCALL]]
         self.times_ns = [start_ns]
         self.requests: list[StorageRequest] = []
         self.missing: dict[str, str] = {}
@@ -226,7 +129,7 @@ class _Line:
         self.kinds.append(what)
         self.times_ns.append(max(last_ns, time_ns))
 
-    def walk(self, operation: Operation, terms: _Terms, end_ns: int) -> str:
+    def walk(self, operation: Operation, terms: Terms, end_ns: int) -> str:
         """All stages of a task between now and the end; the layer that it is in then."""
         where, times_ns = terms.first, self.times_ns
         points = _points(operation, terms, times_ns[-1], end_ns)
@@ -263,7 +166,7 @@ class _Line:
         elsewhere_ns = sum(gaps_ns.values())
         for i, gap_ns in gaps_ns.items():
             if 2 * (reclaim_ns - (elsewhere_ns - gap_ns)) > gap_ns:
-                kinds[i] = kind(kinds[i].name, _MEMORY, is_running=True)
+                kinds[i] = kind(kinds[i].name, MEMORY, is_running=True)
 
     def _pass(self, point: _Point, where: str) -> str:
         """A point on the CPU; where the call is after it."""
@@ -272,69 +175,69 @@ class _Line:
             if time_ns >= self.times_ns[-1]:  # else another task made it while this one waited
                 self.put(stage[where], time_ns)
             return where
-        if layer is not None and where != _SYSCALL:
+        if layer is not None and where != SYSCALL:
             then = layer = where  # a filesystem reads its own blocks through the cache too
         self.put(stage[layer or where], time_ns)
         return then
 
-    def _wait(self, operation: Operation, wait: Wait, terms: _Terms, end_ns: int) -> None:
+    def _wait(self, operation: Operation, wait: Wait, terms: Terms, end_ns: int) -> None:
         """What is within a wait, up to the moment when the task runs again."""
         if wait.cause == _PREEMPTED:
-            self.put(terms.run[_WAKEUP], end_ns)
+            self.put(terms.run[WAKEUP], end_ns)
             return
         woken_ns = min(wait.waking_ns, end_ns)
         layer = self._waited_for(operation, wait, terms, woken_ns or end_ns)
         if woken_ns:
             self.put(terms.woken[layer], woken_ns)
-            layer = _WAKEUP
+            layer = WAKEUP
         else:
             self.missing[terms.woken.name] = "a wake-up was not seen; its delay is in the wait's"
         self.put(terms.run[layer], end_ns)
 
-    def _waited_for(self, operation: Operation, wait: Wait, terms: _Terms, end_ns: int) -> str:
+    def _waited_for(self, operation: Operation, wait: Wait, terms: Terms, end_ns: int) -> str:
         """Put what is known of the wait's inside; the layer of the rest of it."""
         if wait.request is not None:
             return self._request(wait, wait.request, terms, end_ns)
         if wait.cause == _COMMIT:
             self._commit(operation, wait, end_ns)
-            return _JOURNAL
+            return JOURNAL
         if wait.cause == _THROTTLED:
-            return _PAGE_CACHE
+            return PAGE_CACHE
         if wait.cause == _RECLAIM:
-            return _MEMORY
+            return MEMORY
         if wait.flags & _QUEUED:
-            return _BLOCK_QUEUE
-        return _JOURNAL if wait.flags & _LOG else terms.home
+            return BLOCK_QUEUE
+        return JOURNAL if wait.flags & _LOG else terms.home
 
-    def _request(self, wait: Wait, request: StorageRequest, terms: _Terms, end_ns: int) -> str:
+    def _request(self, wait: Wait, request: StorageRequest, terms: Terms, end_ns: int) -> str:
         if _is_of_another(wait, request):
-            return _BLOCK_QUEUE  # it made room for the bio of this task
+            return BLOCK_QUEUE  # it made room for the bio of this task
         self.requests.append(request)
         for_log = wait.flags & _LOG
-        self._within(_STARTED[_JOURNAL if for_log else _BLOCK_QUEUE], request.start_ns, end_ns)
+        self._within(_STARTED[JOURNAL if for_log else BLOCK_QUEUE], request.start_ns, end_ns)
         if request.issue_ns:
             self._within(_ISSUED[self._before_issue(request)], request.issue_ns, end_ns)
         else:
             self.missing[semconv.STAGE_ISSUED] = (
                 "a queue keeps no time of issue; the time before it is in the device's"
             )
-        self._within(_COMPLETED[_DEVICE], min(request.complete_ns, end_ns), end_ns)
+        self._within(_COMPLETED[DEVICE], min(request.complete_ns, end_ns), end_ns)
         if wait.cause == _WORKER:
-            return _JOURNAL if for_log else terms.home
-        return _DEVICE
+            return JOURNAL if for_log else terms.home
+        return DEVICE
 
     def _before_issue(self, request: StorageRequest) -> str:
         """What a request waits for that was not given to the driver yet."""
         if request.flags & _FLUSH:
-            return _DEVICE  # to write back its cache, which comes before the data
-        return _SCHEDULER if self._has_scheduler(request.device) else _BLOCK_QUEUE
+            return DEVICE  # to write back its cache, which comes before the data
+        return SCHEDULER if self._has_scheduler(request.device) else BLOCK_QUEUE
 
     def _commit(self, operation: Operation, wait: Wait, end_ns: int) -> None:
         """The stages of the commit that the task waited for, as far as they are in the wait."""
         commit = operation.commit
         if commit is not None and commit.raw.transaction == wait.transaction:
             first = len(self.kinds)
-            self.walk(commit, _THREAD, end_ns)
+            self.walk(commit, THREAD, end_ns)
             self._fold(first)
         elif wait.transaction == operation.raw.transaction:
             self.missing[semconv.STAGE_COMMIT] = "the record of the journal's commit was not kept"
@@ -354,7 +257,7 @@ class _Line:
             inside = slice(start + 1, stop + 1)
             begin_ns, end_ns = self.times_ns[start], self.times_ns[stop]
             if self._longest_wait_ns(inside) * _MANY < end_ns - begin_ns:
-                self.kinds[inside] = [kind(end, _JOURNAL, is_running=False)]
+                self.kinds[inside] = [kind(end, JOURNAL, is_running=False)]
                 self.times_ns[inside] = [end_ns]
 
     def _longest_wait_ns(self, inside: slice) -> int:
@@ -370,7 +273,7 @@ class _Line:
             self.times_ns.append(time_ns)
 
 
-def _points(operation: Operation, terms: _Terms, start_ns: int, end_ns: int) -> list[_Point]:
+def _points(operation: Operation, terms: Terms, start_ns: int, end_ns: int) -> list[_Point]:
     """What happened on the CPU from start to end, the last first."""
     at = operation.at
     points: list[_Point] = [

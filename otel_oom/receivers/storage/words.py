@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from otel_oom import semconv
 from otel_oom.pipeline import text
 from otel_oom.receivers.storage.slow import ASYNCHRONOUS, Slow, Subject
-from otel_oom.receivers.storage.timeline import Kind, Timeline
+from otel_oom.receivers.storage.stages import Kind
+from otel_oom.receivers.storage.timeline import Timeline
 
 _NS_PER_US, _NS_PER_MS, _NS_PER_S = 10**3, 10**6, 10**9
 _MOST_LAYERS, _FEW_STAGES = 3, 3
