@@ -11,9 +11,9 @@ import os
 import zlib
 
 from otel_oom import errors
-from otel_oom.exporters.otlp_http import client as http_client
-from otel_oom.exporters.otlp_http import message as http_message
 from otel_oom.exporters.otlp_http.config import Config
+from otel_oom.http import client as http_client
+from otel_oom.http import message as http_message
 from otel_oom.pipeline import component, tls
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.otlp import environment as otlp_env

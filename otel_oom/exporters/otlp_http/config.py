@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from otel_oom.config.types import Duration, Secret
-from otel_oom.exporters.otlp_http import message as http_message
+from otel_oom.http import message as http_message
 from otel_oom.pipeline import headers
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.sending.queue import QueueConfig

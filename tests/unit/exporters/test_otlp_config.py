@@ -10,7 +10,7 @@ import pytest
 from otel_oom.config.types import Secret
 from otel_oom.exporters import otlp_grpc, otlp_http
 from otel_oom.exporters.otlp_grpc.config import KeepaliveConfig, Target
-from otel_oom.exporters.otlp_http import message as http_message
+from otel_oom.http import message as http_message
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.tls import TlsConfig
 
@@ -162,7 +162,7 @@ def test_the_factories():
 
 def test_url_host_header_can_be_replaced_but_not_doubled():
     url = http_message.Url.parse("http://h:1/x")
-    head = http_message.post_head(url, {"host": "other"}, 3).decode()
+    head = http_message.request_head("POST", url, {"host": "other"}, 3).decode()
 
     assert head.split("\r\n")[:2] == ["POST /x HTTP/1.1", "host: other"]
     assert head.endswith("content-length: 3\r\n\r\n")

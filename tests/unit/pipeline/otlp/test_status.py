@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_oom import errors
-from otel_oom.exporters.otlp_http import message as http_message
+from otel_oom.http import message as http_message
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.otlp import status as otlp_status
 from otel_oom.pipeline.sending.request import Answer

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client on the event loop, for POST with bounded answers.
+"""A small HTTP/1.1 client on the event loop, with bounded answers and answers without end.
 
 Why our own: docs/decisions/0002-otlp-http-client.md. It keeps connections alive, does not
 follow redirects (they would carry the headers elsewhere), asks for no compressed answer and
@@ -8,12 +8,13 @@ reads a bounded part of any.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
-from otel_oom.exporters.otlp_http import message as http_message
-from otel_oom.exporters.otlp_http.message import HttpError, Response, Url
+from otel_oom.http import message as http_message
+from otel_oom.http.message import HttpError, MaxBytes, Response, Url
 
 IDLE_S = 90.0
 """Time in seconds that an unused connection is kept (Go's default, so the collector's)."""
@@ -44,6 +45,29 @@ class _Connection:
         self.writer.transport.abort()
 
 
+class Stream:
+    """An answer whose head was read; its body is had either in pieces or whole."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        status: int,
+        headers: Mapping[str, str],
+        max_bytes: int,
+    ) -> None:
+        self.status = status
+        self._reader = reader
+        self._headers = headers
+        self._max_bytes = max_bytes
+        self.body = http_message.Body(reader, status, headers)
+
+    async def whole(self) -> Response:
+        """The body as of any other answer; for an answer that is an error."""
+        return await http_message.read_rest(
+            self._reader, self.status, self._headers, self._max_bytes
+        )
+
+
 class HttpClient:
     """Connections to any number of servers, kept alive between requests.
 
@@ -57,7 +81,7 @@ class HttpClient:
         *,
         context: Callable[[], ssl.SSLContext],
         server_name: str | None,
-        max_bytes: Callable[[int], int],
+        max_bytes: MaxBytes,
     ) -> None:
         self._context = context
         self._server_name = server_name
@@ -69,7 +93,32 @@ class HttpClient:
 
         A kept connection that the server closed meanwhile is replaced, as all clients do.
         """
-        head = http_message.post_head(url, headers, len(body))
+        return await self._request(
+            url, http_message.request_head("POST", url, headers, len(body)), body
+        )
+
+    async def get(self, url: Url, headers: Mapping[str, str]) -> Response:
+        """Send a GET and return the answer, or raise `HttpError` if there is none."""
+        return await self._request(url, http_message.request_head("GET", url, headers), b"")
+
+    @contextlib.asynccontextmanager
+    async def stream(self, url: Url, headers: Mapping[str, str]) -> AsyncIterator[Stream]:
+        """Send a GET whose answer is read as it comes, on a connection of its own.
+
+        Reading raises `HttpError` when the connection ends before the answer does.
+        """
+        connection = await self._connect(url)
+        try:
+            connection.writer.write(http_message.request_head("GET", url, headers))
+            status, fields = await http_message.read_head(connection.reader)
+            yield Stream(connection.reader, status, fields, self._max_bytes(status))
+        except (OSError, EOFError) as failure:
+            text = f"lost the connection to {url.authority} ({_reason(failure)})"
+            raise HttpError(text) from failure
+        finally:
+            connection.abort()
+
+    async def _request(self, url: Url, head: bytes, body: bytes) -> Response:
         if connection := self._take(url):
             try:
                 return await self._exchange(connection, url, head, body)

@@ -21,6 +21,10 @@ MAX_TRAILERS = 100
 """Trailer lines after a chunked body that are skipped before it counts as broken."""
 
 
+MAX_PIECE_BYTES = 64 * 1024
+"""Longest piece of a body that is handed on at once."""
+
+
 class HttpError(Exception):
     """The exchange failed before there was an answer; the text says how."""
 
@@ -70,23 +74,37 @@ class Response:
     reusable: bool
 
 
-def post_head(url: Url, headers: Mapping[str, str], body_bytes: int) -> bytes:
-    """The head of a POST; `headers` may replace `Host`."""
-    fields = {"host": url.authority, **headers, "content-length": str(body_bytes)}
-    lines = [f"POST {url.target} HTTP/1.1", *(f"{name}: {fields[name]}" for name in fields)]
+def request_head(
+    method: str, url: Url, headers: Mapping[str, str], body_bytes: int | None = None
+) -> bytes:
+    """The head of a request, with a body of `body_bytes` if any; `headers` may replace `Host`."""
+    fields = {"host": url.authority, **headers}
+    if body_bytes is not None:
+        fields["content-length"] = str(body_bytes)
+    lines = [f"{method} {url.target} HTTP/1.1", *(f"{name}: {fields[name]}" for name in fields)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-async def read_response(reader: asyncio.StreamReader, max_bytes: Callable[[int], int]) -> Response:
+MaxBytes = Callable[[int], int]
+"""How many bytes of an answer's body are read, by its status."""
+
+
+async def read_response(reader: asyncio.StreamReader, max_bytes: MaxBytes) -> Response:
     """Read an answer, of its body at most what `max_bytes(status)` allows.
 
     Raises `HttpError` for what is no HTTP/1.1 and for an answer that ends early; and what the
     reader raises (`EOFError`, `OSError`) when the connection ends before any answer.
     """
-    status, headers = await _read_head(reader)
-    limit = max_bytes(status)
+    status, headers = await read_head(reader)
+    return await read_rest(reader, status, headers, max_bytes(status))
+
+
+async def read_rest(
+    reader: asyncio.StreamReader, status: int, headers: Mapping[str, str], limit: int
+) -> Response:
+    """Read the body of an answer whose head was read, at most `limit` bytes of it."""
     try:
-        body, whole = await _read_body(reader, status, headers, limit + 1)
+        body, whole = await _read_body(Body(reader, status, headers), limit + 1)
     except (EOFError, OSError) as failure:
         raise HttpError(f"the connection ended within the answer ({status})") from failure
     alive = headers.get("connection", "").lower() != "close" and headers[":version"] == "1.1"
@@ -99,7 +117,8 @@ async def read_response(reader: asyncio.StreamReader, max_bytes: Callable[[int],
     )
 
 
-async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    """Read an answer's status and headers, and skip interim ones."""
     for _ in range(MAX_INTERIM):
         try:
             raw = await reader.readuntil(b"\r\n\r\n")
@@ -125,42 +144,70 @@ def _parse_head(text: str) -> tuple[int, dict[str, str]]:
     return int(found[2]), headers
 
 
-async def _read_body(
-    reader: asyncio.StreamReader, status: int, headers: Mapping[str, str], at_most: int
-) -> tuple[bytes, bool]:
+class Body:
+    """The body of an answer, read as it comes.
+
+    Reading raises `HttpError` for a framing that is none, and `EOFError` when the connection ends
+    before the body is whole.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, status: int, headers: Mapping[str, str]
+    ) -> None:
+        self._reader = reader
+        self._chunked = "transfer-encoding" in headers
+        self._left: int | None = None  # of the chunk or the body; None: to the connection's end
+        if self._chunked:
+            _refuse_coding(headers["transfer-encoding"])
+            self._left = 0
+        elif status in {204, 304}:
+            self._left = 0
+        elif "content-length" in headers:
+            self._left = _number(headers["content-length"], r"[0-9]{1,18}", 10)
+
+    async def read(self, at_most: int = MAX_PIECE_BYTES) -> bytes:
+        """What has arrived, at least a byte; nothing at the end."""
+        if self._chunked and not self._left:
+            await self._next_chunk()
+        if self._left is None:
+            return await self._reader.read(at_most)
+        piece = await self._reader.read(min(at_most, self._left)) if self._left else b""
+        if self._left and not piece:
+            raise asyncio.IncompleteReadError(b"", self._left)
+        self._left -= len(piece)
+        if self._chunked and piece and not self._left:
+            await _read_line(self._reader)
+        return piece
+
+    def is_framed_end(self) -> bool:
+        """Whether the body was read to an end that the message itself tells."""
+        return self._left == 0 and not self._chunked
+
+    async def _next_chunk(self) -> None:
+        size = (await _read_line(self._reader)).partition(";")[0]
+        self._left = _number(size, r"[0-9a-fA-F]{1,15}", 16)
+        if not self._left:
+            await _skip_trailers(self._reader)
+            self._chunked = False
+
+
+async def _read_body(body: Body, at_most: int) -> tuple[bytes, bool]:
     """The body up to `at_most` bytes, and whether the answer was read to its end."""
-    if status in {204, 304}:
-        return b"", True
-    if "transfer-encoding" in headers:
-        return await _read_chunks(reader, headers["transfer-encoding"], at_most)
-    if "content-length" in headers:
-        length = _number(headers["content-length"], r"[0-9]{1,18}", 10)
-        return await reader.readexactly(min(length, at_most)), length <= at_most
-    return await _read_to_end(reader, at_most), False
+    found = bytearray()
+    while len(found) < at_most and (piece := await body.read(at_most - len(found))):
+        found += piece
+    return bytes(found), body.is_framed_end()
 
 
-async def _read_to_end(reader: asyncio.StreamReader, at_most: int) -> bytes:
-    body = bytearray()
-    while len(body) < at_most and (piece := await reader.read(at_most - len(body))):
-        body += piece
-    return bytes(body)
-
-
-async def _read_chunks(
-    reader: asyncio.StreamReader, coding: str, at_most: int
-) -> tuple[bytes, bool]:
+def _refuse_coding(coding: str) -> None:
     if coding.lower() != "chunked":
         raise HttpError(f"the answer has the transfer coding {coding!r}, which nobody asked for")
-    body = bytearray()
-    while size := _number((await _read_line(reader)).partition(";")[0], r"[0-9a-fA-F]{1,15}", 16):
-        take = min(size, at_most - len(body))
-        body += await reader.readexactly(take)
-        if take < size:
-            return bytes(body), False
-        await _read_line(reader)
+
+
+async def _skip_trailers(reader: asyncio.StreamReader) -> None:
     for _ in range(MAX_TRAILERS):
         if not await _read_line(reader):
-            return bytes(body), True
+            return
     raise HttpError("the answer has trailers without end")
 
 

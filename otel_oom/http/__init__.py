@@ -1,0 +1,1 @@
+"""HTTP/1.1 as the agent speaks it: to backends, to an API server, to a kubelet."""
