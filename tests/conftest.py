@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import pathlib
 import sys
+import uuid
 from collections.abc import Iterator
 
 import hypothesis
@@ -12,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from doubles import real_collector, skips
+from doubles import kube_apiserver, kube_objects, real_collector, skips
 
 import otel_oom
 
@@ -99,3 +100,26 @@ def collector(
     """A real collector that listens on loopback and writes what it gets to a file."""
     with real_collector.running(collector_binary, tmp_path) as peer:
         yield peer
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kube_apiserver.ApiServer]:
+    """A real API server for all tests, each of which keeps to a namespace (mark it with `go`)."""
+    if sentence := skips.go():
+        pytest.skip(sentence)
+    try:
+        for name in ("etcd", "kube-apiserver"):
+            kube_apiserver.build(name)
+    except kube_apiserver.BuildFailed as error:
+        pytest.skip(f"needs Kubernetes' Go modules, which did not come: {error}; check GOPROXY")
+    with kube_apiserver.running(tmp_path_factory.mktemp("kube-apiserver")) as server:
+        yield server
+
+
+@pytest.fixture
+def namespace(api_server: kube_apiserver.ApiServer) -> Iterator[str]:
+    """A namespace of this test's own; what is in it goes with no controller's help."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    api_server.apply(kube_objects.namespace(name))
+    yield name
+    api_server.request("DELETE", f"/api/v1/namespaces/{name}/pods?gracePeriodSeconds=0")

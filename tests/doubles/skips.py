@@ -66,11 +66,11 @@ def go() -> str | None:
     wanted = ".".join(map(str, _GO_MINIMUM))
     how = f"install Go {wanted} or newer and put its `go` on the PATH"
     if shutil.which("go") is None:
-        return f"needs Go to build the real collector, and there is none: {how}"
+        return f"needs Go to build the real peers, and there is none: {how}"
     said = subprocess.run(["go", "version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"go(\d+)\.(\d+)", said)
     if found is None or (int(found[1]), int(found[2])) < _GO_MINIMUM:
-        return f"needs Go {wanted} to build the real collector, here is {said.strip()!r}: {how}"
+        return f"needs Go {wanted} to build the real peers, here is {said.strip()!r}: {how}"
     return None
 
 
