@@ -13,7 +13,7 @@ OBJECTS := $(PROBES:bpf/%.bpf.c=otel_oom/bpf/objects/%.bpf.o)
 C_FILES := $(wildcard bpf/*.[ch] bpf/*/*.[ch] tests/doubles/*.c)
 
 PACKAGES := clang llvm clang-format libbpf1 libbpf-dev libc6-dev python3-venv
-TEST_PACKAGES := e2fsprogs xfsprogs btrfs-progs fio
+TEST_PACKAGES := e2fsprogs xfsprogs btrfs-progs fio containerd runc busybox-static
 IMAGE_PACKAGES := buildah runc mmdebstrap
 KERNEL_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs
 

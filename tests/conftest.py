@@ -27,6 +27,7 @@ _NEEDS = {
     "root": skips.root,
     "storage": skips.storage,
     "go": skips.go,
+    "containerd": skips.containerd,
     "image": skips.image,
     "kernels": skips.kernels,
 }

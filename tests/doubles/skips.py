@@ -14,6 +14,7 @@ import shutil
 import subprocess
 
 from doubles import compiled, memory_cgroup
+from doubles import containerd as containerd_
 
 _KERNEL_BTF = pathlib.Path("/sys/kernel/btf/vmlinux")
 _GO_MINIMUM = (1, 24)
@@ -72,6 +73,14 @@ def go() -> str | None:
     if found is None or (int(found[1]), int(found[2])) < _GO_MINIMUM:
         return f"needs Go {wanted} to build the real peers, here is {said.strip()!r}: {how}"
     return None
+
+
+@functools.cache
+def containerd() -> str | None:
+    """Real containers, as Kubernetes' nodes run them."""
+    if missing := containerd_.missing():
+        return f"needs containerd to run real containers: apt-get install {' '.join(missing)}"
+    return root()
 
 
 @functools.cache
