@@ -258,6 +258,32 @@ def test_a_device_that_goes_away_while_it_is_read_is_a_failed_call(
     assert not pathlib.Path(f"/sys/block/{device.name}/loop").exists()
 
 
+def test_a_disk_that_breaks_under_a_file_system_fails_the_fsync(
+    tmp_path: pathlib.Path,
+) -> None:
+    """The fsync that waits for it returns the error, with the time that it really took."""
+    with contextlib.ExitStack() as stack:
+        slow = stack.enter_context(slow_fuse.file(64 * MIB, depth=8))
+        device = stack.enter_context(block_device.loop(slow.path, direct_io=True))
+        block_device.make_filesystem(device, "ext4")
+        stack.enter_context(block_device.mounted(device, tmp_path, "noatime"))
+        running = stack.enter_context(following("fsync", least_s=SLOW_S / 2))
+        with doing.started("fsync", tmp_path / "file", count=1) as task:
+            slow.delay(write_s=SLOW_S)
+            slow.fail("write", errno.EIO)
+            with pytest.raises(OSError, match="operations ended"):
+                task.finish()
+        slow.delay()
+        slow.fail("write", 0)
+        until(lambda: nothing_goes_on(running), "a slot was left")
+        (one,) = (one for one in told(running, device.number) if one.raw.tid == task.tid)
+        failed = {number for (key, number) in running.errors() if key.device == device.number}
+
+    assert one.raw.result in (-errno.EIO, -errno.EROFS)  # ext4 may have given up by then
+    assert -one.raw.result in failed
+    assert SLOW_S / 2 <= one.duration_ns / 1e9 < LONG_S
+
+
 def test_calls_of_the_32_bit_entry_are_not_taken_for_others(device: Device) -> None:
     """The number is a read's on the 64-bit entry."""
     with following("read") as running:
