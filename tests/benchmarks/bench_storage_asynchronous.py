@@ -9,17 +9,15 @@ of BPF programs, measuring included. Run as root by `make bench`.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import pathlib
 import re
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from doubles import block_device, fio, skips
+from doubles import block_device, bpf_statistics, fio, skips
 
 from otel_oom.receivers.storage import calls, operations
 
@@ -27,10 +25,6 @@ MIB = 1 << 20
 LOADS = {"psync": 1, "io_uring": 8, "libaio": 8}
 SAMPLE = dict.fromkeys(calls.NAMES, 1) | dict.fromkeys(("read", "write", "open", "submit"), 64)
 COMPLETION = "on_request_complete"
-FIELDS = ("prog_id", "run_time_ns", "run_cnt")
-
-Spent = Mapping[int, tuple[int, int]]
-"""Nanoseconds and runs, by program."""
 
 
 def main() -> int:
@@ -44,7 +38,7 @@ def main() -> int:
         return 0
     print("| load | `submit` | ns a completion | ns of BPF a read | reads a second |")
     print("|---|---|---|---|---|")
-    with statistics_on():
+    with bpf_statistics.on():
         for engine in LOADS:
             print_load(engine, options.rounds, options.seconds)
     return 0
@@ -74,7 +68,7 @@ def measured(engine: str, sample: Mapping[str, int], seconds: float) -> tuple[fl
             block_device.sparse_file(256 * MIB) as file,
             block_device.loop(file) as device,
         ):
-            before = spent()
+            before = bpf_statistics.spent()
             report = fio.run(
                 filename=device.path,
                 rw="randread",
@@ -83,7 +77,7 @@ def measured(engine: str, sample: Mapping[str, int], seconds: float) -> tuple[fl
                 iodepth=LOADS[engine],
                 runtime=seconds,
             )
-            after = spent()
+            after = bpf_statistics.spent()
         done = {number: _difference(before, after, number) for number in after}
         completion = done[_number(running)]
         whole_ns = sum(time_ns for time_ns, _ in done.values())
@@ -93,7 +87,9 @@ def measured(engine: str, sample: Mapping[str, int], seconds: float) -> tuple[fl
         running.close()
 
 
-def _difference(before: Spent, after: Spent, number: int) -> tuple[int, int]:
+def _difference(
+    before: bpf_statistics.Spent, after: bpf_statistics.Spent, number: int
+) -> tuple[int, int]:
     time_ns, runs = before.get(number, (0, 0))
     return after[number][0] - time_ns, after[number][1] - runs
 
@@ -101,31 +97,6 @@ def _difference(before: Spent, after: Spent, number: int) -> tuple[int, int]:
 def _number(running: operations.Operations) -> int:
     """The kernel's number of the program at a request's completion."""
     return running._object._fdinfo(COMPLETION, re.compile(rb"prog_id:\s+(\d+)"))
-
-
-def spent() -> Spent:
-    """Of all BPF programs that this process holds."""
-    found = {}
-    for entry in os.scandir("/proc/self/fdinfo"):
-        with contextlib.suppress(OSError):
-            lines = pathlib.Path(entry.path).read_text().splitlines()
-            values = dict(line.split(":", 1) for line in lines if ":" in line)
-            if all(field in values for field in FIELDS):
-                number, time_ns, runs = (int(values[field]) for field in FIELDS)
-                found[number] = (time_ns, runs)
-    return found
-
-
-@contextlib.contextmanager
-def statistics_on() -> Iterator[None]:
-    """The kernel's run-time statistics of BPF programs, put back at the end."""
-    setting = pathlib.Path("/proc/sys/kernel/bpf_stats_enabled")
-    before = setting.read_text()
-    setting.write_text("1")
-    try:
-        yield
-    finally:
-        setting.write_text(before)
 
 
 if __name__ == "__main__":

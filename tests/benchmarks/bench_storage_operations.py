@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import pathlib
 import statistics
 import subprocess
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from doubles import block_device, fio, skips
+from doubles import block_device, bpf_statistics, fio, skips
 
 MIB = 1 << 20
 TIER = """
@@ -56,6 +55,7 @@ def main() -> int:
     }
     for name, load in loads.items():
         with load(options.seconds) as once:
+            once()  # lays out its files
             rounds = [one_round(once) for _ in range(options.rounds)]
             print_loss(name, rounds, programs_ns_each(once, options.seconds))
     return 0
@@ -104,18 +104,6 @@ def memory_disk() -> Iterator[block_device.Device]:
         yield device
 
 
-@contextlib.contextmanager
-def statistics_on() -> Iterator[None]:
-    """The kernel's run-time statistics of BPF programs, put back at the end."""
-    setting = pathlib.Path("/proc/sys/kernel/bpf_stats_enabled")
-    before = setting.read_text()
-    setting.write_text("1")
-    try:
-        yield
-    finally:
-        setting.write_text(before)
-
-
 def one_round(load: Load) -> tuple[float, float, float]:
     """Operations a second without, with, and without again."""
     before = load()
@@ -130,8 +118,10 @@ def programs_ns_each(load: Load, seconds: float) -> float:
     Measured apart: the kernel's statistics read the clock twice a run, which costs as much as a
     small program.
     """
-    with statistics_on(), attached() as process:
-        return 1 / (load() * seconds) * programs_ns(process.pid)
+    with bpf_statistics.on(), attached() as process:
+        rate = load()
+        programs = bpf_statistics.spent(process.pid).values()
+        return sum(time_ns for time_ns, _ in programs) / (rate * seconds)
 
 
 @contextlib.contextmanager
@@ -143,17 +133,6 @@ def attached() -> Iterator[subprocess.Popen[str]]:
         assert process.stdout.readline() == "ready\n"
         yield process
         process.kill()
-
-
-def programs_ns(pid: int) -> float:
-    """Nanoseconds in all BPF programs that the process holds."""
-    total = 0
-    for entry in os.scandir(f"/proc/{pid}/fdinfo"):
-        with contextlib.suppress(OSError):
-            for line in pathlib.Path(entry.path).read_text().splitlines():
-                if line.startswith("run_time_ns:"):
-                    total += int(line.split()[1])
-    return total
 
 
 def print_loss(name: str, rounds: list[tuple[float, float, float]], each_ns: float) -> None:
