@@ -8,6 +8,7 @@ OtelOomError                 everything that the agent raises on purpose
 │  ├─ LoadFailed             the kernel refused the object; carries the verifier's log
 │  ├─ LayoutMismatch         the object's struct is not the one that Python decodes
 │  └─ BadRecord              a ring record that no program of ours can have written
+├─ KubernetesError           an API server or a kubelet did not answer as asked
 ├─ ExportError               a destination did not take a batch
 │  ├─ Retryable              it may take it later, perhaps not before `delay_s`
 │  ├─ Permanent              it never will
@@ -47,6 +48,19 @@ class LayoutMismatch(BpfError):
 
 class BadRecord(BpfError):
     """A ring record is truncated, oversized, or of no kind that we know."""
+
+
+class KubernetesError(OtelOomError):
+    """An API server or a kubelet did not answer as asked; asking again may help.
+
+    `reason` is a short fixed word for the counter of errors, e.g. `forbidden`; `delay_s` the time
+    in seconds that the server asked for, or None.
+    """
+
+    def __init__(self, message: str, reason: str, *, delay_s: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.delay_s = delay_s
 
 
 class ExportError(OtelOomError):

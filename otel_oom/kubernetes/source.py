@@ -44,7 +44,7 @@ class Source(Protocol):
     async def run(self, sink: Sink) -> None:
         """Tell the sink of all objects and of every change, until it is cancelled.
 
-        Faults are survived, counted and reported; `errors.StartFailed` only for what no waiting
+        Faults are survived, counted and reported; `errors.ComponentError` only for what no waiting
         repairs (no credentials, a file that is not there).
         """
 
