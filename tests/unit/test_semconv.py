@@ -87,6 +87,12 @@ PROMISED_OF_STORAGE = {
     "storage.merged": "boolean",
     "storage.attribution": "string",
 }
+OURS_OF_KUBERNETES = {
+    "k8s.match",
+    "k8s.miss",
+    "k8s.pod.qos_class",
+    "k8s.pod.priority_class",
+}
 BYTES = ("memory.", "limit.bytes", "limit.usage", "limit.peak", "cgroup.usage", "cgroup.limit")
 VARIANTS = oom_ring.variants()
 NO_KERNELS = "numbers large"  # more than OTLP's 63 bits, which become text
@@ -104,8 +110,14 @@ def test_a_promised_attribute_of_storage_has_its_type(key: str) -> None:
     assert key in semconv.STORAGE_ATTRIBUTES
 
 
-def test_every_attribute_is_of_a_receiver() -> None:
-    assert {*semconv.OOM_ATTRIBUTES, *semconv.STORAGE_ATTRIBUTES} == set(semconv.ATTRIBUTES)
+def test_every_attribute_is_of_a_receiver_or_of_kubernetes() -> None:
+    of_receivers = {*semconv.OOM_ATTRIBUTES, *semconv.STORAGE_ATTRIBUTES}
+    of_kubernetes = {
+        *semconv.KUBERNETES_RESOURCE_ATTRIBUTES,
+        *semconv.KUBERNETES_KILL_ATTRIBUTES,
+    }
+    assert of_receivers | of_kubernetes == set(semconv.ATTRIBUTES)
+    assert not of_receivers & of_kubernetes
 
 
 def test_sizes_are_in_bytes_and_durations_in_seconds() -> None:
@@ -120,7 +132,7 @@ def test_every_name_is_explained_and_in_a_namespace_that_is_ours_or_conventional
     for key, attribute in semconv.ATTRIBUTES.items():
         assert attribute.key == key
         assert attribute.brief.endswith("."), key
-        is_ours = key.startswith(("oom.", "linux.psi.", "storage."))
+        is_ours = key.startswith(("oom.", "linux.psi.", "storage.")) or key in OURS_OF_KUBERNETES
         assert is_ours != attribute.conventional, key
 
 
