@@ -106,15 +106,25 @@ def collector(
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kube_apiserver.ApiServer]:
     """A real API server for all tests, each of which keeps to a namespace (mark it with `go`)."""
+    _build_kubernetes("etcd", "kube-apiserver")
+    with kube_apiserver.running(tmp_path_factory.mktemp("kube-apiserver")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kubernetes_binaries() -> None:
+    """What a node and its control plane need is built (mark the test with `go`)."""
+    _build_kubernetes("etcd", "kube-apiserver", "kubelet")
+
+
+def _build_kubernetes(*names: str) -> None:
     if sentence := skips.go():
         pytest.skip(sentence)
     try:
-        for name in ("etcd", "kube-apiserver"):
+        for name in names:
             kube_apiserver.build(name)
     except kube_apiserver.BuildFailed as error:
         pytest.skip(f"needs Kubernetes' Go modules, which did not come: {error}; check GOPROXY")
-    with kube_apiserver.running(tmp_path_factory.mktemp("kube-apiserver")) as server:
-        yield server
 
 
 @pytest.fixture

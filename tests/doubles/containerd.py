@@ -38,7 +38,7 @@ state = "{folder}/state"
   address = "{folder}/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{image}"
-  restrict_oom_score_adj = false
+  restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{folder}/no-cni"
     conf_dir = "{folder}/no-cni"
@@ -184,7 +184,7 @@ def _stop(process: subprocess.Popen[bytes], runtime: Containerd) -> None:
         process.terminate()
         process.wait(_PATIENCE_S)
         _end_shims(runtime)
-        _unmount_below(runtime.folder)
+        unmount_below(runtime.folder)
         shutil.rmtree(runtime.folder)
 
 
@@ -197,7 +197,8 @@ def _end_shims(runtime: Containerd) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
 
 
-def _unmount_below(folder: pathlib.Path) -> None:
+def unmount_below(folder: pathlib.Path) -> None:
+    """Unmount all that is mounted somewhere in this folder."""
     mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
     found = [where for _, where, *_ in map(str.split, mounts) if where.startswith(f"{folder}/")]
     for where in reversed(found):
