@@ -59,10 +59,10 @@ class _ListMeta(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class _List(msgspec.Struct, Generic[T], frozen=True, gc=False):
-    """Any List; Go writes no items as null."""
+    """Any List; Go writes no items as null. What has none at all is no List."""
 
+    items: list[T] | None
     metadata: _ListMeta = _ListMeta()
-    items: list[T] | None = None
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False):
@@ -90,7 +90,7 @@ class Decoder:
             self._objects, self._lists = _decoders(Partial)
 
     def page(self, body: bytes) -> Page:
-        """Read a page of a list, or raise `errors.KubernetesError`."""
+        """Read a page of a list (a kubelet's has no version), or raise `errors.KubernetesError`."""
         try:
             found, undecodable = self._lists.decode(body), 0
         except (msgspec.ValidationError, UnicodeDecodeError):
@@ -117,6 +117,8 @@ class Decoder:
             metadata = (found or _PARTIALS.decode(event.object)).metadata
         except (msgspec.DecodeError, ValueError) as failure:
             raise _garbage("an event", line, failure) from failure
+        if not metadata.resource_version:
+            raise _garbage("an event", line, ValueError("it has no version"))
         if found is not None:
             self._trim(found)
         return Event(change, found, metadata.resource_version)
@@ -128,7 +130,7 @@ class Decoder:
             raise _garbage("a list", body, failure) from failure
         found = [self._decoded(one) for one in raw.items or ()]
         kept = [one for one in found if one is not None]
-        return _List(raw.metadata, kept), len(found) - len(kept)
+        return _List(kept, raw.metadata), len(found) - len(kept)
 
     def _decoded(self, raw: msgspec.Raw) -> Object | None:
         try:
