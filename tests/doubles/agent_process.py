@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 PATIENCE_S = 30.0
@@ -89,15 +89,20 @@ class AgentProcess:
     """A started agent. Its output goes to files, so that it never waits for its reader."""
 
     def __init__(
-        self, config: str, folder: pathlib.Path, environment: Mapping[str, str] | None = None
+        self,
+        config: str,
+        folder: pathlib.Path,
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
+        """Start it; `within` is a command that runs it, as `unshare --mount` does."""
         stem = folder / f"agent-{next(_numbers)}"
         self._stdout, self._stderr = stem.with_suffix(".out"), stem.with_suffix(".err")
         path = stem.with_suffix(".yaml")
         path.write_text(config)
         with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "otel_oom", "run", "--config", str(path)],
+                [*within, sys.executable, "-P", "-m", "otel_oom", "run", "--config", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -143,7 +148,10 @@ class AgentProcess:
 
 @contextlib.contextmanager
 def started(config: str, folder: pathlib.Path, **options: Any) -> Iterator[AgentProcess]:
-    """An agent that has just been started, running or not; `environment` adds variables."""
+    """An agent that has just been started, running or not; `environment` adds variables.
+
+    `within` is a command that runs it.
+    """
     agent = AgentProcess(config, folder, **options)
     try:
         yield agent

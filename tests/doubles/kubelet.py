@@ -22,7 +22,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from doubles import certificates, cgroup_tree, containerd, kube_apiserver, real_collector
+from doubles import (
+    certificates,
+    cgroup_tree,
+    containerd,
+    kube_apiserver,
+    kubeconfig,
+    real_collector,
+)
 
 _READY_S = 60.0
 _POLL_S = 0.05
@@ -194,16 +201,7 @@ def _join(folder: pathlib.Path, api: kube_apiserver.ApiServer | None) -> pathlib
     if api is None:
         return None
     path = folder / "kubeconfig.json"
-    cluster = {"server": api.url, "certificate-authority": str(api.ca)}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "it", "cluster": cluster}],
-        "users": [{"name": "me", "user": {"token": kube_apiserver.KUBELET}}],
-        "contexts": [{"name": "here", "context": {"cluster": "it", "user": "me"}}],
-        "current-context": "here",
-    }
-    path.write_text(json.dumps(config))
+    kubeconfig.write(path, api, kube_apiserver.KUBELET)
     return path
 
 
