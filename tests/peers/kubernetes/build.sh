@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds one peer of go.mod, at the versions written there, and prints the binary's path:
 #
-#     build.sh etcd | kube-apiserver | kubelet
+#     build.sh etcd | kube-apiserver | kubectl | kubelet
 #
 # The binary is kept under ${XDG_CACHE_HOME:-~/.cache}/otel-oom, keyed by the hash of go.sum, so only
 # other versions build again (minutes). A lock lets two test runs share one build.
@@ -11,8 +11,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 name=$1
 case $name in
 etcd) package=go.etcd.io/etcd/server/v3 ;;
-kube-apiserver | kubelet) package=k8s.io/kubernetes/cmd/$name ;;
-*) echo "no peer is called $name: etcd, kube-apiserver or kubelet" >&2 && exit 2 ;;
+kube-apiserver | kubectl | kubelet) package=k8s.io/kubernetes/cmd/$name ;;
+*) echo "no peer is called $name: etcd, kube-apiserver, kubectl or kubelet" >&2 && exit 2 ;;
 esac
 version=$(sed -n 's|^require k8s.io/kubernetes ||p' "$here/go.mod")
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/otel-oom
