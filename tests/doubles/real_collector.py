@@ -97,9 +97,9 @@ class Collector:
             time.sleep(0.02)
 
 
-def build() -> pathlib.Path:
-    """The collector's binary; minutes the first time, then from the cache."""
-    done = subprocess.run([_BUILD], capture_output=True, text=True, check=False)
+def build(name: str = "builder") -> pathlib.Path:
+    """The binary of tools/collector/NAME.yaml; minutes the first time, then from the cache."""
+    done = subprocess.run([_BUILD, name], capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildFailed((done.stderr.strip().splitlines() or ["no message"])[-1])
     return pathlib.Path(done.stdout.strip())
