@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import pathlib
+import signal
 import sys
 import uuid
 from collections.abc import Iterator
@@ -50,6 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what it does not wait for so, and children would be deaf to Ctrl-C, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     source = pathlib.Path(otel_oom.__file__)
     if config.getoption("--installed") and "site-packages" not in source.parts:
         raise pytest.UsageError(f"otel_oom is {source}, not the installed wheel: use `make test`")
