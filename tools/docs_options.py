@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from otel_oom.config import render
-from otel_oom.config.types import ByteSize, ComponentId, Duration, Secret
+from otel_oom.config.types import ByteSize, ComponentId, Duration, Secret, key_of
 
 _WORDS: dict[Any, str] = {
     str: "string",
@@ -46,7 +46,7 @@ def options(config: type[Any], defaults: Any = None, prefix: str = "") -> Iterat
     hints, meanings = typing.get_type_hints(config), field_docs(config)
     for field in dataclasses.fields(config):
         hint, value = hints[field.name], _default(field, defaults)
-        name = prefix + field.name
+        name = prefix + key_of(field.name)
         block, step = _block(hint)
         default = _default_text(value, hint, is_block=block is not None)
         yield Option(name, words(hint), default, meanings[field.name])

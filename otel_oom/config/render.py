@@ -59,7 +59,7 @@ def to_tree(value: Any, hint: Any = None, *, reveal: bool = False) -> Any:
 def _fields(instance: Any, *, reveal: bool) -> dict[str, Any]:
     hints = typing.get_type_hints(type(instance))
     return {
-        field.name: to_tree(
+        types.key_of(field.name): to_tree(
             value := getattr(instance, field.name), _member(hints[field.name], value), reveal=reveal
         )
         for field in dataclasses.fields(instance)

@@ -7,7 +7,8 @@ cattrs walks the types; the hooks here and in `hooks` make it strict. What it ma
 - a nested configuration keeps, of the default instance that its field has, what is not written;
 - a dataclass may define `validate(self) -> Violations`, which is asked once all types are right:
   paths from that dataclass on, and messages that quote the YAML key and the relation that is
-  broken.
+  broken;
+- the key of a field whose name ends in `_` is without it (`types.key_of`).
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _tell(error: BaseException, path: tree.Path, report: problems.Report) -> Non
         for inner in error.exceptions:
             _tell(inner, (*path, *_step(inner)), report)
     elif isinstance(error, cattrs.ForbiddenExtraKeysError):
-        known = [field.name for field in dataclasses.fields(error.cl)]
+        known = [types.key_of(field.name) for field in dataclasses.fields(error.cl)]
         for key in sorted(error.extra_fields):
             message = f"unknown key; known are {', '.join(known) or 'none'}"
             report.add((*path, key), message, word=key, known=known, key=True)
@@ -81,7 +82,7 @@ def _tell(error: BaseException, path: tree.Path, report: problems.Report) -> Non
 def _step(error: BaseException) -> tree.Path:
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, cattrs.AttributeValidationNote):
-            return (note.name,)
+            return (types.key_of(note.name),)
         if isinstance(note, cattrs.IterableValidationNote):
             return (note.index,)
     return ()
@@ -93,7 +94,8 @@ def _validate(value: Any) -> types.Violations:
         own = getattr(value, "validate", None)
         yield from own() if own else ()
         children: list[tuple[str | int, Any]] = [
-            (field.name, getattr(value, field.name)) for field in dataclasses.fields(value)
+            (types.key_of(field.name), getattr(value, field.name))
+            for field in dataclasses.fields(value)
         ]
     elif isinstance(value, Mapping):
         children = list(value.items())
@@ -104,17 +106,22 @@ def _validate(value: Any) -> types.Violations:
 
 
 def _dataclass(cls: type[Any], converter: cattrs.Converter) -> hooks.Hook:
-    defaults: dict[str, Any] = {
+    overrides: dict[str, Any] = {
         field.name: gen.override(struct_hook=_over(_default(field), converter))
         for field in dataclasses.fields(cls)
         if dataclasses.is_dataclass(_default(field))
+    }
+    overrides |= {
+        field.name: gen.override(rename=types.key_of(field.name))
+        for field in dataclasses.fields(cls)
+        if types.key_of(field.name) != field.name
     }
     inner = gen.make_dict_structure_fn(
         cls,
         converter,
         _cattrs_forbid_extra_keys=True,
         _cattrs_detailed_validation=True,
-        **defaults,
+        **overrides,
     )
     return lambda value, _: inner(_collection(value, dict, "a mapping"), cls)
 
@@ -141,8 +148,9 @@ def _overlay(base: Any, given: Any, value: Any) -> Any:
     written = isinstance(value, dict) and dataclasses.is_dataclass(given)
     if not written or type(base) is not type(given):
         return given
+    fields = {types.key_of(field.name): field.name for field in dataclasses.fields(given)}
     changes = {
-        key: _overlay(getattr(base, key), getattr(given, key), below)
+        fields[key]: _overlay(getattr(base, fields[key]), getattr(given, fields[key]), below)
         for key, below in value.items()
     }
     return dataclasses.replace(base, **changes)

@@ -60,3 +60,8 @@ class ComponentId:
 
     def __str__(self) -> str:
         return f"{self.type}/{self.name}" if self.name else self.type
+
+
+def key_of(field: str) -> str:
+    """The YAML key of a dataclass's field: `from` of `from_`, which Python keeps for itself."""
+    return field.removesuffix("_")
