@@ -29,6 +29,13 @@ TRIGGER_IS_VICTIM = own("oom.trigger.is_victim", "boolean", "Whether they are on
 TRIGGER_IS_KERNEL = own(
     "oom.trigger.is_kernel_thread", "boolean", "Only if true: a kernel thread asked."
 )
+INIT_PID = own(
+    "oom.init.process.pid", "int", "PID 1 of the victim's container, if that is another process."
+)
+INIT_NAME = own("oom.init.process.executable.name", "string", "PID 1 of the container: comm.")
+INIT_COMMAND_ARGS = own(
+    "oom.init.process.command_args", "string[]", "PID 1 of the container: its command line."
+)
 LIMIT_CGROUP = own(
     "oom.limit.cgroup",
     "string",
@@ -60,7 +67,7 @@ PROCESSES = own(
     "oom.processes",
     "map[]",
     "The tree: `{pid, parent_pid, name, memory, role}`; role is `victim`, `trigger`, "
-    "`ancestor`, `trigger_ancestor` or `sibling`; memory is resident bytes.",
+    "`ancestor`, `container_init`, `trigger_ancestor` or `sibling`; memory is resident bytes.",
 )
 CAPTURE_MODE = own("oom.capture.mode", "string", "`core`, `bcc`, `kmsg` or `counter`.")
 MISSING = own(

@@ -46,5 +46,21 @@ PROCESS_EXIT_CODE = conventional(
     "process.exit.code", "int", "Victim: 128 + signal, as shells and runtimes print it.", RC
 )
 
+ENVIRONMENT_PREFIX = "process.environment_variable."
+"""Before the name of a variable."""
+
+PROCESS_OTEL_SERVICE_NAME = conventional(
+    f"{ENVIRONMENT_PREFIX}OTEL_SERVICE_NAME",
+    "string",
+    "Victim: this variable of its environment, if it was set and could be read.",
+    DEV,
+)
+PROCESS_OTEL_RESOURCE_ATTRIBUTES = conventional(
+    f"{ENVIRONMENT_PREFIX}OTEL_RESOURCE_ATTRIBUTES",
+    "string",
+    "Victim: this variable of its environment, if it was set and could be read.",
+    DEV,
+)
+
 PROCESS_ATTRIBUTES = tuple(ATTRIBUTES)[_before:]
 """What a record says of a process, and of itself."""

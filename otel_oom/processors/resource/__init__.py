@@ -16,7 +16,7 @@ from typing import Any, Literal
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otel_oom.config.types import Violations
-from otel_oom.pipeline import component, otlp
+from otel_oom.pipeline import component, environment, otlp
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
 from otel_oom.processors.resource import detect
@@ -121,7 +121,7 @@ class ResourceProcessor:
 def _detect(config: Config) -> dict[str, otlp.Value]:
     root = Path(config.root_path)
     run: Mapping[Detector, Callable[[], Mapping[str, otlp.Value]]] = {
-        "env": lambda: detect.environment(os.environ, _LOG.warning),
+        "env": lambda: environment.resource(os.environ, _LOG.warning),
         "host": lambda: detect.host(root),
         "os": lambda: detect.operating_system(root),
     }

@@ -1,4 +1,4 @@
-"""What the environment, the host and its operating system say about where we run.
+"""What the host and its operating system say about where we run.
 
 Keys are the semantic conventions' (`service.*`, `host.*`, `os.*`). What cannot be found is
 left out, never guessed.
@@ -6,13 +6,10 @@ left out, never guessed.
 
 from __future__ import annotations
 
-import re
 import shlex
 import socket
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from platform import machine, release
-from urllib.parse import unquote
 
 _ARCHITECTURES = {
     "x86_64": "amd64",
@@ -23,27 +20,6 @@ _ARCHITECTURES = {
     "s390x": "s390x",
 }
 """`uname -m` to the values of `host.arch`; what is not here is passed on as it is."""
-
-_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-
-
-def environment(env: Mapping[str, str], warn: Callable[[str], object]) -> dict[str, str]:
-    """Read `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME`, of which the latter wins.
-
-    OpenTelemetry specification, resource/sdk.md and configuration/sdk-environment-variables.md.
-    A malformed pair is left out, and `warn` is called with a text that names it.
-    """
-    found = {}
-    for text in filter(str.strip, env.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")):
-        try:
-            key, value = _pair(text)
-        except ValueError as error:
-            warn(f"OTEL_RESOURCE_ATTRIBUTES: left out {text.strip()!r}: {error}")
-        else:
-            found[key] = value
-    if name := env.get("OTEL_SERVICE_NAME"):
-        found["service.name"] = name
-    return found
 
 
 def host(root: Path) -> dict[str, str]:
@@ -67,18 +43,6 @@ def operating_system(root: Path) -> dict[str, str]:
             "os.description": f"{pretty} (Linux {release()})",
         }
     )
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not key:
-        raise ValueError("it is not `key=value`")
-    if _BROKEN_ESCAPE.search(text):
-        raise ValueError("a `%` is not followed by two hexadecimal digits")
-    try:
-        return unquote(key, errors="strict"), unquote(value, errors="strict")
-    except UnicodeDecodeError:
-        raise ValueError("its percent-encoded bytes are not UTF-8") from None
 
 
 def _os_release(root: Path) -> dict[str, str]:

@@ -70,6 +70,8 @@ class Record:
             self._command_line()
         else:
             self._lacks(semconv.PROCESS_COMMAND_ARGS, "the option `command_args` is false")
+        self._init(command_args=command_args)
+        self._variables()
         self._exit()
         self._memory()
         self._trigger()
@@ -118,6 +120,30 @@ class Record:
             self.parts.append(fields.ARGS(_arguments(kill.context.command_line)))
         else:
             self._lacks(key, "the victim was gone before it could be read")
+
+    def _init(self, *, command_args: bool) -> None:
+        """The container's first process, if that is another; it may well live on."""
+        init = process_tree.container_init(self._kill.mark.raw_ancestors)
+        if init is None or self._kill.mark.victim.vpid == process_tree.INIT_PID:
+            return
+        self.parts += (
+            fields.INIT_PID[init.tgid],
+            fields.INIT_NAME[records.text(init.comm)],
+        )
+        context = self._kill.context
+        if command_args and context and context.init_command_line:
+            self.parts.append(fields.INIT_ARGS(_arguments(context.init_command_line)))
+        elif command_args:
+            self._lacks(semconv.INIT_COMMAND_ARGS, "could not be read")
+
+    def _variables(self) -> None:
+        context = self._kill.context
+        if context is None:
+            return
+        for name, value in context.variables.found:
+            self.parts.append(fields.BY_KEY[semconv.ENVIRONMENT_PREFIX + name][value])
+        if context.variables.reason:
+            self._lacks(f"{semconv.ENVIRONMENT_PREFIX}*", context.variables.reason)
 
     def _exit(self) -> None:
         exited = self._kill.exited

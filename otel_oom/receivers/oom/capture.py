@@ -25,6 +25,7 @@ from otel_oom.receivers.oom import (
     incident,
     kills,
     limit,
+    process_tree,
     reconcile,
     records,
     state,
@@ -75,7 +76,12 @@ class Capture:
         self._encoder = encode.Encoder(
             boot_id=self._boot_id, version=version, mode="core", command_args=config.command_args
         )
-        self._reader = context.Reader(root, self._hierarchy, config.siblings)
+        self._reader = context.Reader(
+            root,
+            self._hierarchy,
+            config.siblings,
+            service_variables=config.service_variables,
+        )
         self._nodes = limit.memory_nodes(root)
         self._assembler = kills.Assembler(
             self._examine,
@@ -248,7 +254,8 @@ class Capture:
         level = found.owner.level if found.owner else None
         path = records.path_text(mark.victim_path)
         limit_path = None if level is None else records.path_text(mark.victim_path[:level])
-        read = self._reader.read(path, limit_path, mark.raw.tgid)
+        init = process_tree.container_init(mark.raw_ancestors)
+        read = self._reader.read(path, limit_path, mark.raw.tgid, init.tgid if init else 0)
         return found, read
 
     def _note(self, kill: kills.Kill) -> None:

@@ -40,6 +40,11 @@ class Config:
     command_args: bool = True
     """Whether to record the victim's command line, which may hold secrets."""
 
+    service_variables: bool = True
+    """Whether to record `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` of the victim's
+    environment; nothing else of it is kept. To read them of other users' processes needs
+    CAP_SYS_PTRACE."""
+
     state_directory: str = "/var/lib/otel-oom"
     """Where the counters are kept between runs, so that kills while the agent is down are
     reported at its next start. It is made if it is missing."""

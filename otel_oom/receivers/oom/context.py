@@ -13,7 +13,8 @@ import pathlib
 import re
 import time
 
-from otel_oom.receivers.oom import cgroups
+from otel_oom.receivers.oom import cgroups, variables
+from otel_oom.receivers.oom.variables import Variables
 
 _AVG10 = re.compile(r"^(some|full) avg10=([\d.]+)", re.MULTILINE)
 _SHARED_FOR_NS = 50_000_000
@@ -50,19 +51,37 @@ class Context:
     cgroup_pressure: Pressure
     host_pressure: Pressure
     command_line: bytes
+    init_command_line: bytes = b""
+    variables: Variables = variables.NONE
 
 
 class Reader:
     """Reads contexts; `root` has the host's /proc and /sys, `cap` bounds the siblings."""
 
-    def __init__(self, root: pathlib.Path, hierarchy: cgroups.Hierarchy, cap: int) -> None:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        hierarchy: cgroups.Hierarchy,
+        cap: int,
+        *,
+        service_variables: bool = True,
+    ) -> None:
         self._proc = str(root / "proc")
         self._hierarchy = hierarchy
         self._cap = cap
+        self._service_variables = service_variables
         self._shared: tuple[str, int, tuple[Sibling, ...]] = ("", 0, ())
 
-    def read(self, victim_path: str, limit_path: str | None, victim_pid: int) -> Context:
-        """The context of a victim in `victim_path`, killed for the limit of `limit_path`."""
+    def read(
+        self, victim_path: str, limit_path: str | None, victim_pid: int, init_pid: int = 0
+    ) -> Context:
+        """The context of a victim in `victim_path`, killed for the limit of `limit_path`.
+
+        `init_pid` is its container's init, if that is another process. The victim's own is read
+        first, because it lives least.
+        """
+        told = variables.read(self._proc, victim_pid) if self._service_variables else variables.NONE
+        command_line = self._command_line(victim_pid)
         memory, reason = self._memory(victim_path)
         return Context(
             read_boot_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
@@ -71,7 +90,9 @@ class Reader:
             siblings=self._siblings(limit_path or victim_path),
             cgroup_pressure=self._cgroup_pressure(limit_path),
             host_pressure=self._pressure(f"{self._proc}/pressure/memory"),
-            command_line=self._command_line(victim_pid),
+            command_line=command_line,
+            init_command_line=self._command_line(init_pid) if init_pid else b"",
+            variables=told,
         )
 
     def _memory(self, path: str) -> tuple[dict[str, int], str]:

@@ -6,6 +6,7 @@ Kills come by the hundred, so they are written in the wire form, and parsed only
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import (
@@ -25,6 +26,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import semconv
+from otel_oom.bpf.events import OomMarkFlag
 from otel_oom.pipeline import data, otlp
 from otel_oom.pipeline.otlp import wire, wire_values
 from otel_oom.receivers.oom import attributes, body, fields, ids, records
@@ -32,6 +34,10 @@ from otel_oom.receivers.oom.kills import Kill
 from otel_oom.receivers.oom.missed import Missed, log_record
 
 _SPAN_ATTRIBUTES = fields.attributes(9)
+
+_HAS_VICTIM = OomMarkFlag.HAS_VICTIM.value
+_CGROUP = fields.attributes(1)[semconv.PROCESS_LINUX_CGROUP]
+"""Of a `Resource`."""
 
 _ITEM = wire.tag(2, wire.LENGTH)
 """Before a log record or a span in what is around it."""
@@ -108,17 +114,25 @@ class Encoder:
         return data.Batch(data.Signal.TRACES, encoded, len(kills))
 
     def _by_cgroup(self, kills: Iterable[Kill], encode: Callable[[Kill], bytes]) -> bytes:
-        """`LogsData` or `TracesData`: they, and what is in them, have the same field numbers."""
-        scopes: dict[tuple[str, ...], list[bytes]] = {}
+        """`LogsData` or `TracesData`: they, and what is in them, have the same field numbers.
+
+        Kills of one cgroup whose victims name their service otherwise do not share a resource.
+        """
+        scopes: dict[tuple[str | None, Any], list[bytes]] = {}
         for kill in kills:
-            items = scopes.setdefault(kill.mark.victim_path, [])
+            told = kill.context.variables.found if kill.context else ()
+            is_known = kill.mark.raw.flags & _HAS_VICTIM
+            path = records.path_text(kill.mark.victim_path) if is_known else None
+            items = scopes.setdefault((path, told), [])
             encoded = encode(kill)
             items += _ITEM, wire.varint(len(encoded)), encoded
-        return b"".join(map(self._resource, scopes.values()))
+        return b"".join(self._resource(path, items) for (path, _), items in scopes.items())
 
-    def _resource(self, items: list[bytes]) -> bytes:
+    def _resource(self, path: str | None, items: list[bytes]) -> bytes:
+        """One without a path is of a kill whose cgroup is not known."""
+        resource = b"" if path is None else wire.message(1, _CGROUP[path])
         scope = b"".join((self._scope_start, *items, self._scope_end))
-        return wire.message(1, wire.message(2, scope))
+        return wire.message(1, resource + wire.message(2, scope))
 
     def _log(self, kill: Kill, boot_to_unix_ns: int, now_ns: int) -> bytes:
         """The `LogRecord` of one kill."""
@@ -181,7 +195,11 @@ class Encoder:
         """Records of kills that only the kernel's counters tell of; their time is not known."""
         batch = LogsData()
         for each in missed:
-            scope = self._scope_logs(batch.resource_logs.add())
+            holder = batch.resource_logs.add()
+            if each.cgroup is not None:
+                pair = otlp.key_value(semconv.PROCESS_LINUX_CGROUP, each.cgroup)
+                holder.resource.attributes.append(pair)
+            scope = self._scope_logs(holder)
             scope.log_records.append(log_record(each, self.ids.missed(each, now_ns), now_ns))
         return data.Batch.of(batch)
 

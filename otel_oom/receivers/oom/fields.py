@@ -51,6 +51,10 @@ EPISODE_KILLS = BY_KEY[semconv.EPISODE_KILLS]
 MODE = BY_KEY[semconv.CAPTURE_MODE]
 MISSING = BY_KEY[semconv.MISSING]
 
+INIT_PID = BY_KEY[semconv.INIT_PID]
+INIT_NAME = BY_KEY[semconv.INIT_NAME]
+INIT_ARGS = BY_KEY[semconv.INIT_COMMAND_ARGS].of
+
 # What is each kill's own.
 PID = BY_KEY[semconv.PROCESS_PID].of
 VPID = BY_KEY[semconv.PROCESS_VPID].of

@@ -17,6 +17,8 @@ from otel_oom.receivers.oom.kills import Kill
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ANCESTOR = "ancestor"
+CONTAINER_INIT = "container_init"
+INIT_PID = 1
 
 _MOST_CHAINS, _MOST_KEPT = 256, 1024
 _FIELDS = wire_values.attributes(
@@ -64,10 +66,20 @@ def chain(raw: bytes, role: str) -> Chain:
     Kept by their bytes: to hash the processes takes longer than to write them.
     """
     processes = records.processes(raw)
+    init = container_init(raw) if role == ANCESTOR else None
     parents = [*(process.tgid for process in processes[1:]), 0]
     elements = tuple(
         [
-            (process.tgid, _ancestor(process.tgid, parent, process.comm, process.rss_pages, role))
+            (
+                process.tgid,
+                _ancestor(
+                    process.tgid,
+                    parent,
+                    process.comm,
+                    process.rss_pages,
+                    CONTAINER_INIT if process == init else role,
+                ),
+            )
             for process, parent in zip(processes, parents, strict=False)
         ]
     )
@@ -76,6 +88,15 @@ def chain(raw: bytes, role: str) -> Chain:
     _add_each(elements, pids, parts)
     first_pid = processes[0].tgid if processes else 0
     return Chain(first_pid, elements, frozenset(pids), b"".join(parts))
+
+
+@functools.lru_cache(_MOST_CHAINS)
+def container_init(raw: bytes) -> OomProcess | None:
+    """The nearest ancestor that is PID 1 of a PID namespace which is not the host's."""
+    for process in records.processes(raw):
+        if process.vpid == INIT_PID:
+            return process if process.tgid != INIT_PID else None
+    return None
 
 
 def _add(

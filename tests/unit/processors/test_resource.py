@@ -8,9 +8,10 @@ import pytest
 from doubles import sink
 
 from otel_oom.pipeline import data, otlp
+from otel_oom.pipeline.environment import resource as environment
 from otel_oom.processors import resource
 from otel_oom.processors.resource import Action, Config
-from otel_oom.processors.resource.detect import environment, operating_system
+from otel_oom.processors.resource.detect import operating_system
 
 
 async def processed(config, attributes):

@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from otel_oom import semconv
 from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.receivers.oom import encode
+from otel_oom.receivers.oom import encode, variables
 from otel_oom.receivers.oom.missed import Missed
 
 KILLS = oom_ring.variants()
@@ -77,7 +77,57 @@ def test_kills_of_one_cgroup_share_a_resource() -> None:
             for pair in log.attributes
             if pair.key == semconv.PROCESS_LINUX_CGROUP
         }
-        assert len(paths) == 1
+        (pair,) = resource.resource.attributes
+        assert paths == {pair.value.string_value}
+        assert pair.key == semconv.PROCESS_LINUX_CGROUP
+    assert [each.resource for each in logs.data.resource_logs] == [
+        each.resource for each in spans.data.resource_spans
+    ]
+
+
+def test_a_kill_of_whose_cgroup_nothing_is_known_has_none_on_its_resource() -> None:
+    kills = oom_ring.assembled([oom_ring.mark(flags=0)])
+    logs = oom_ring.encoder().logs(kills, 0, 0)
+    assert not logs.data.resource_logs[0].resource.attributes
+
+
+def test_what_the_victim_says_of_its_service_is_on_the_record() -> None:
+    told = (("OTEL_RESOURCE_ATTRIBUTES", "service.name=r"), ("OTEL_SERVICE_NAME", "shop"))
+    context = oom_ring.context(variables=variables.Variables(told))
+    (kill,) = oom_told.of([oom_ring.mark()], context)
+    prefix = f"log {semconv.ENVIRONMENT_PREFIX}"
+    assert kill[f"{prefix}OTEL_SERVICE_NAME"] == "shop"
+    assert kill[f"{prefix}OTEL_RESOURCE_ATTRIBUTES"] == "service.name=r"
+    unread = oom_ring.context(variables=variables.Variables(reason="gone"))
+    (kill,) = oom_told.of([oom_ring.mark()], unread)
+    assert f"{semconv.ENVIRONMENT_PREFIX}*: gone" in kill["log oom.missing"]
+
+
+def test_the_first_process_of_the_container_is_named_with_its_command() -> None:
+    chain = (
+        oom_ring.process(tgid=501, vpid=9, comm=b"worker"),
+        oom_ring.process(tgid=500, vpid=1, comm=b"entrypoint"),
+        oom_ring.process(tgid=400, vpid=400, comm=b"shim"),
+        oom_ring.process(tgid=1, vpid=1, comm=b"systemd"),
+    )
+    context = oom_ring.context(init_command_line=b"/entrypoint\0--serve\0")
+    (kill,) = oom_told.of([oom_ring.mark(ancestor=b"".join(chain))], context)
+    assert kill["log oom.init.process.pid"] == 500
+    assert kill["log oom.init.process.executable.name"] == "entrypoint"
+    assert kill["log oom.init.process.command_args"] == ["/entrypoint", "--serve"]
+    roles = {each["name"]: each["role"] for each in kill["log oom.processes"]}
+    assert roles["entrypoint"] == "container_init"
+    assert roles["worker"] == roles["shim"] == roles["systemd"] == "ancestor"
+
+
+def test_a_victim_on_the_host_has_no_container_and_one_that_is_init_no_other() -> None:
+    host = oom_ring.process(tgid=1, vpid=1, comm=b"systemd")
+    (kill,) = oom_told.of([oom_ring.mark(ancestor=host)])
+    assert "log oom.init.process.pid" not in kill
+    above = oom_ring.process(tgid=500, vpid=1, comm=b"outer")
+    own = oom_ring.process(vpid=1)
+    (kill,) = oom_told.of([oom_ring.mark(ancestor=above, victim=own)])
+    assert "log oom.init.process.pid" not in kill
 
 
 def test_no_kills_make_an_empty_batch() -> None:

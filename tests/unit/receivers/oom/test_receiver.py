@@ -32,6 +32,7 @@ def test_the_promised_defaults() -> None:
         "collection_interval": 60.0,
         "siblings": 16,
         "command_args": True,
+        "service_variables": True,
         "state_directory": "/var/lib/otel-oom",
         "root_path": "/",
     }
