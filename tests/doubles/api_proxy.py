@@ -1,8 +1,8 @@
 """A TLS proxy before a Kubernetes API server that misbehaves when the test says so.
 
 All requests are kept in `requests`. While `fault` is set it deals with each new request in place of
-the API server; `streams` are the watches that are open, which can be spoilt while they run. The
-certificate is the proxy's own, so that its authority can be changed.
+the API server; `streams` are the watches whose answers have begun, which can be spoilt while they
+run. The certificate is the proxy's own, so that its authority can be changed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _POLL_S = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One request as it came; `at` is the loop's time in seconds."""
+    """One request as it came; `at` is the loop's time in seconds, names of headers are lower case."""
 
     at: float
     method: str
@@ -112,6 +112,8 @@ class Exchange:
         await self._pass(head.replace(b"Connection: close\r\n", b""), pace_s)
         if b"transfer-encoding: chunked" not in head.lower():
             return await self._pass(await reader.read(), pace_s)
+        if self.request.is_watch:
+            self.proxy.streams.append(self)
         async for part in _parts(reader, by_line=self.request.is_watch):
             await self._pass(_chunk(part), pace_s)
         return await self._pass(_END, pace_s)
@@ -177,6 +179,12 @@ class FaultyApi:
         """Write the authority of now to the file `ca`."""
         self.ca.write_bytes(self._authority.root.cert.read_bytes())
 
+    async def stream(self) -> Exchange:
+        """The one watch that is open, once there is one."""
+        while len(self.streams) != 1:
+            await asyncio.sleep(_POLL_S)
+        return self.streams[0]
+
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the API server."""
         return await asyncio.open_connection(
@@ -207,8 +215,6 @@ class FaultyApi:
         """Until it is answered, or the client is gone."""
         step = self.fault or forward
         dealing = asyncio.ensure_future(step(exchange))
-        if exchange.request.is_watch:
-            self.streams.append(exchange)
         try:
             while not dealing.done() and not reader.at_eof():
                 await asyncio.wait([dealing], timeout=_POLL_S)
@@ -228,7 +234,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
         return None
     first, *lines = head.decode().strip().split("\r\n")
     method, target, _ = first.split(" ")
-    headers = dict(line.split(": ", 1) for line in lines)
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     return Request(asyncio.get_running_loop().time(), method, target, headers)
 
 

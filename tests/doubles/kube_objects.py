@@ -72,3 +72,21 @@ def owned_by(stored: dict[str, Any]) -> dict[str, Any]:
         "uid": meta["uid"],
         "controller": True,
     }
+
+
+def reader(namespace: str, name: str, *verbs: str) -> list[dict[str, Any]]:
+    """A service account, and a role of its own that lets it do this to the namespace's pods."""
+    rbac = "rbac.authorization.k8s.io"
+    meta = {"name": name, "namespace": namespace}
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": list(verbs)}]
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": rules},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", **meta}],
+        },
+    ]

@@ -100,7 +100,7 @@ async def test_a_status_has_its_headers(api: Api, namespace: str) -> None:
         await _list(api, namespace)
 
     assert refused.value.answer["code"] == 429
-    assert api.requests[0].headers["Authorization"] == f"Bearer {kube_apiserver.ADMIN}"
+    assert api.requests[0].headers["authorization"] == f"Bearer {kube_apiserver.ADMIN}"
 
 
 async def test_a_stream_resets(

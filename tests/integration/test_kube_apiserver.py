@@ -15,24 +15,6 @@ pytestmark = pytest.mark.go
 PODS = "/api/v1/namespaces/{}/pods"
 
 
-def _grant(namespace: str, name: str, *verbs: str) -> list[dict[str, Any]]:
-    """A service account, and a role of its own that lets it do this to the namespace's pods."""
-    rbac = "rbac.authorization.k8s.io"
-    meta = {"name": name, "namespace": namespace}
-    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": list(verbs)}]
-    return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": rules},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "RoleBinding",
-            "metadata": meta,
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
-            "subjects": [{"kind": "ServiceAccount", **meta}],
-        },
-    ]
-
-
 def _refusal(server: kube_apiserver.ApiServer, *request: Any, **options: Any) -> tuple[int, str]:
     with pytest.raises(kube_client.Refused) as refused:
         server.request(*request, **options)
@@ -50,7 +32,7 @@ def test_a_wrong_token_is_401(api_server: kube_apiserver.ApiServer) -> None:
 def test_a_service_account_may_do_what_its_role_says_and_nothing_else(
     api_server: kube_apiserver.ApiServer, namespace: str
 ) -> None:
-    api_server.apply(*_grant(namespace, "lister", "list"))
+    api_server.apply(*kube_objects.reader(namespace, "lister", "list"))
     token = api_server.token_of(namespace, "lister")
 
     assert api_server.request("GET", PODS.format(namespace), token=token)["kind"] == "PodList"
