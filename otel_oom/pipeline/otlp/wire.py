@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Iterator
 
 VARINT, EIGHT_BYTES, LENGTH = 0, 1, 2
 """Wire types."""
 
+_FIXED = {EIGHT_BYTES: 8, 5: 4}
 _UINT64_MAX = 2**64 - 1
 _MORE = 0x80
 _PAIR, _PAIR_BITS = 1 << 14, 14
@@ -59,6 +61,45 @@ def tag(number: int, wire_type: int) -> bytes:
 def message(number: int, content: bytes) -> bytes:
     """A field that is a message, or bytes."""
     return tag(number, LENGTH) + varint(len(content)) + content
+
+
+def fields(
+    data: bytes, start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a message that are of a length: number; where tag, content and end of it are.
+
+    Others are passed over; `ValueError` if it is no message.
+    """
+    at, end = start, len(data) if end is None else end
+    while at < end:
+        begin = at
+        key, at = _read_varint(data, at)
+        wire_type = key & 7
+        if wire_type == LENGTH:
+            size, at = _read_varint(data, at)
+            yield key >> 3, begin, at, at + size
+            at += size
+        elif wire_type == VARINT:
+            _, at = _read_varint(data, at)
+        elif wire_type in _FIXED:
+            at += _FIXED[wire_type]
+        else:
+            raise ValueError(f"the wire type {wire_type} is of no field")
+    if at != end:
+        raise ValueError("the message is cut")
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at a place, and the place after it."""
+    number = shift = 0
+    try:
+        while (byte := data[at]) & _MORE:
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            at += 1
+    except IndexError:
+        raise ValueError("the message is cut") from None
+    return number | byte << shift, at + 1
 
 
 def text(number: int, content: str) -> bytes:
