@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
 import pathlib
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from doubles import kube_apiserver, kube_client, kustomize, real_collector
+import yaml
+from doubles import kube_apiserver, kube_client, kube_sink, kustomize, real_collector
+
+from otel_oom.kubernetes import api as kubernetes_api
+from otel_oom.kubernetes import credentials, reflector
+from otel_oom.kubernetes.source import Kind
+from otel_oom.kubernetes.targets import Selection
 
 pytestmark = pytest.mark.go
 
 NAMESPACE = "otel-oom"
 ROOT = kustomize.DEPLOY.parents[1]
+PATIENCE_S = 30.0
 OVERLAYS_WITH_COLLECTOR = ["gateway", "sidecar"]
 
 
@@ -164,3 +174,83 @@ def test_the_agent_sends_to_where_the_collector_listens(overlay: str, endpoint: 
 
     assert environment == endpoint
     assert services == ({"otel-collector"} if overlay == "gateway" else set())
+
+
+def _role() -> Any:
+    """Read without kubectl, because it names the tests below."""
+    text = (kustomize.DEPLOY / "base" / "rbac.yaml").read_text()
+    [role] = [one for one in yaml.safe_load_all(text) if one["kind"] == "ClusterRole"]
+    return role
+
+
+RIGHTS = [
+    (kind, verb)
+    for rule in _role()["rules"]
+    for kind in rule["resources"]
+    for verb in rule["verbs"]
+]
+"""Each kind that the role grants, with each verb."""
+
+
+def _role_without(kind: str, verb: str) -> Any:
+    role = _role()
+    for rule in role["rules"]:
+        if kind in rule["resources"]:
+            rule["verbs"].remove(verb)
+    return role
+
+
+@contextlib.asynccontextmanager
+async def _following(
+    server: kube_apiserver.ApiServer, folder: pathlib.Path
+) -> AsyncIterator[reflector.Reflector]:
+    """The agent's reflector as the manifest's service account, of every kind that it grants."""
+    token_file = folder / "token"
+    token_file.write_text(server.token_of(NAMESPACE, "otel-oom"))
+    who = credentials.FileCredentials(server.url, token_file=token_file, ca_file=server.ca)
+    own = Selection(fields=f"spec.nodeName={kube_apiserver.NODE}")
+    kinds = {Kind(kind): own if kind == Kind.POD else Selection() for kind, _ in RIGHTS}
+    source = reflector.Reflector(kubernetes_api.Api(who, user_agent="test"), kinds)
+    task = asyncio.create_task(source.run(kube_sink.Kept()))
+    try:
+        yield source
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _until_said(source: reflector.Reflector, words: str) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while words not in source.describe():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def deployed(api_server: kube_apiserver.ApiServer) -> Iterator[kube_apiserver.ApiServer]:
+    """The server with the base applied, and its role as it was at the end."""
+    api_server.apply(*kustomize.render("base"))
+    yield api_server
+    api_server.apply(_role())
+
+
+async def test_its_rights_are_enough(
+    deployed: kube_apiserver.ApiServer, tmp_path: pathlib.Path
+) -> None:
+    async with _following(deployed, tmp_path) as source:
+        for kind, _ in RIGHTS:
+            await _until_said(source, f"{kind} watched")
+
+        assert source.is_synced()
+        assert not source.counts.errors
+
+
+@pytest.mark.parametrize(("kind", "verb"), RIGHTS)
+async def test_one_right_less_and_it_says_which(
+    deployed: kube_apiserver.ApiServer, tmp_path: pathlib.Path, kind: str, verb: str
+) -> None:
+    deployed.apply(_role_without(kind, verb))
+
+    async with _following(deployed, tmp_path) as source:
+        await _until_said(source, f"grant `{verb}` on `{kind}`")
+
+        assert source.counts.errors[kind, "forbidden"]
