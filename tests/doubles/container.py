@@ -55,19 +55,28 @@ def running(
     os.chown(state, _NOBODY, _NOBODY)
     with root_of(image) as (root, config):
         spec = _spec(root, config, arguments, capabilities, state)
-        (folder / "config.json").write_text(json.dumps(spec))
-        name = f"otel-oom-test-{os.getpid()}"
-        command = ["runc", "--root", f"{folder}/runc", "run", "--bundle", str(folder), name]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            yield Container(process=process, state=state)
-        finally:
-            process.terminate()  # runc hands it on to the container
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=_STOP_S)
-            process.kill()
+        with run(spec, folder, state) as found:
+            yield found
+
+
+@contextlib.contextmanager
+def run(spec: dict[str, Any], folder: pathlib.Path, state: pathlib.Path) -> Iterator[Container]:
+    """A container of this OCI spec, whose bundle is `folder`. Stopped as above."""
+    (folder / "config.json").write_text(json.dumps(spec))
+    command = ["runc", "--root", f"{folder}/runc", "run", "--bundle", str(folder), name()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield Container(process=process, state=state)
+    finally:
+        process.terminate()  # runc hands it on to the container
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_STOP_S)
+        process.kill()
+
+
+def name() -> str:
+    """What runc calls the container of this test run."""
+    return f"otel-oom-test-{os.getpid()}"
 
 
 def _buildah(*arguments: str) -> str:

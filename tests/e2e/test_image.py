@@ -9,10 +9,17 @@ import subprocess
 import time
 
 import pytest
-from doubles import container, memory_cgroup
+import yaml
+from doubles import container, memory_cgroup, pod_container
 
 pytestmark = [pytest.mark.image, pytest.mark.root]
 
+BASE = pathlib.Path(__file__).parents[2] / "configs" / "deploy" / "base"
+TO_A_FILE = """
+exporters: {file: {path: /var/lib/otel-oom/oom.jsonl, flush_interval: 100ms}}
+service: {pipelines: {logs: {exporters: [file]}, traces: {exporters: [file]}, metrics: {exporters: [file]}}}
+"""
+"""Over the manifest's configuration: where there is neither a cluster nor a collector."""
 CAPABILITIES = ("CAP_BPF", "CAP_PERFMON")
 MIB = 1 << 20
 PATIENCE_S = 60.0
@@ -68,6 +75,29 @@ def test_the_image_records_a_kill_as_nobody_with_two_capabilities(
     assert agent.process.returncode == 0, complained
     for pid in reported:
         assert str(pid) in printed + complained
+
+
+def test_the_image_records_a_kill_as_the_daemonset_runs_it(
+    image: str, tmp_path: pathlib.Path
+) -> None:
+    """With the manifest's rights, mounts and configuration; its probe says that it is healthy."""
+    pod = yaml.safe_load((BASE / "daemonset.yaml").read_text())["spec"]["template"]["spec"]
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "agent.yaml").write_bytes((BASE / "agent.yaml").read_bytes())
+    (tmp_path / "config" / "over.yaml").write_text(TO_A_FILE)
+    over = ("--config", "/etc/otel-oom/over.yaml")
+    with pod_container.running(image, pod, tmp_path, *over) as agent:
+        reported, _ = _kill_until_reported(agent)
+        probe = pod_container.execute(
+            tmp_path, pod["containers"][0]["livenessProbe"]["exec"]["command"]
+        )
+        agent.process.terminate()
+        printed, complained = agent.process.communicate(timeout=PATIENCE_S)
+
+    assert reported
+    assert (probe.returncode, probe.stderr) == (0, "")
+    assert agent.process.returncode == 0, printed + complained
+    assert "receivers/oom: StatusOK: mode core" in complained
 
 
 def test_the_image_has_no_compiler_and_no_pip(image: str) -> None:
