@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 from doubles import api_faults, api_proxy, kube_apiserver, kube_objects, kube_sink
-from otel_oom.kubernetes.targets import Selection
 
 from otel_oom.kubernetes import api as kubernetes_api
 from otel_oom.kubernetes import credentials, reflector
 from otel_oom.kubernetes.source import Kind
+from otel_oom.kubernetes.targets import Selection
 
 pytestmark = pytest.mark.go
 
