@@ -94,6 +94,17 @@ class GaveUp(ExportError):
         self.reason = reason
 
 
+class StorageError(OtelOomError):
+    """What should be kept on a disk cannot be written or read.
+
+    `reason` is a short fixed word for the `dropped{reason}` counter, e.g. `storage_full`.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Refused(OtelOomError):
     """A consumer does not take a batch now. The caller still owns it and must account for it.
 

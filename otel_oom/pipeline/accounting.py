@@ -1,6 +1,6 @@
 """Where every item went: the sum that must close for each signal.
 
-    produced + copied = delivered + rejected + dropped{reason} + held
+    produced + recovered + copied = delivered + rejected + dropped{reason} + held
 
 `held` is asked of the components that hold items (queues, batchers); everything else is
 counted here, at the moment it happens, by the component that knows. The self-telemetry and
@@ -27,6 +27,7 @@ class Balance:
     """One signal's sum, in items."""
 
     produced: int
+    recovered: int
     copied: int
     delivered: int
     rejected: int
@@ -37,7 +38,7 @@ class Balance:
     def difference(self) -> int:
         """Items that the sum cannot explain; anything but 0 is a bug of ours."""
         gone = self.delivered + self.rejected + sum(self.dropped.values()) + self.held
-        return self.produced + self.copied - gone
+        return self.produced + self.recovered + self.copied - gone
 
 
 class Ledger:
@@ -45,6 +46,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._produced: collections.Counter[tuple[str, Signal]] = collections.Counter()
+        self._recovered: collections.Counter[tuple[str, Signal]] = collections.Counter()
         self._copied: collections.Counter[Signal] = collections.Counter()
         self._delivered: collections.Counter[tuple[str, Signal]] = collections.Counter()
         self._rejected: collections.Counter[tuple[str, Signal]] = collections.Counter()
@@ -56,6 +58,10 @@ class Ledger:
     def produced(self, component: str, signal: Signal, items: int) -> None:
         """A receiver made these items."""
         self._produced[component, signal] += items
+
+    def recovered(self, component: str, signal: Signal, items: int) -> None:
+        """A component found these items on its disk, where an earlier life had left them."""
+        self._recovered[component, signal] += items
 
     def copied(self, signal: Signal, items: int) -> None:
         """A fan-out made these further copies due."""
@@ -101,6 +107,7 @@ class Ledger:
                 dropped[reason] += items
         return Balance(
             produced=_total(self._produced, signal),
+            recovered=_total(self._recovered, signal),
             copied=self._copied[signal],
             delivered=_total(self._delivered, signal),
             rejected=_total(self._rejected, signal),
@@ -135,6 +142,7 @@ class Ledger:
     def _sums(self) -> tuple[tuple[str, collections.Counter[tuple[str, Signal]]], ...]:
         return (
             ("produced", self._produced),
+            ("recovered", self._recovered),
             ("delivered", self._delivered),
             ("rejected", self._rejected),
         )

@@ -17,6 +17,7 @@ from otel_oom.pipeline import accounting
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.incidents import Incidents
+from otel_oom.pipeline.storages import Storages
 from otel_oom.pipeline.views import Views
 
 
@@ -113,6 +114,8 @@ class Settings:
     """Of the whole agent: what a receiver notes here another can link to."""
     views: Views = dataclasses.field(default_factory=Views)
     """Of the whole agent: what a receiver offers here an extension shows."""
+    storages: Storages = dataclasses.field(default_factory=Storages)
+    """Of the whole agent: where an exporter finds the extension that keeps its queue."""
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from otel_oom.pipeline import accounting, component
 from otel_oom.pipeline.consumer import Consumer, FanOut
 from otel_oom.pipeline.data import Batch, Signal
 from otel_oom.pipeline.incidents import Incidents
+from otel_oom.pipeline.storages import Storages
 from otel_oom.pipeline.views import Views
 from otel_oom.service import board as boards
 from otel_oom.service.graph import Graph, Node
@@ -69,6 +70,7 @@ class _Builder:
         self._board = board
         self._incidents = Incidents()
         self._views = Views()
+        self._storages = Storages()
         self._exporters: dict[ComponentId, Node] = {}
         self._processors: dict[int, list[Node]] = collections.defaultdict(list)
         """By their position from the end of their pipeline."""
@@ -133,6 +135,7 @@ class _Builder:
             version=otel_oom.__version__,
             incidents=self._incidents,
             views=self._views,
+            storages=self._storages,
         )
         try:
             return factory.create(settings, config, *links)

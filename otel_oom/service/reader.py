@@ -50,6 +50,7 @@ class Reader:
         references = list(self._references())
         for reference in references:
             self._check_reference(reference, components[reference.kind])
+        self._check_storages()
         self._warn_unused({(reference.kind, reference.text) for reference in references})
         return components, service
 
@@ -128,6 +129,19 @@ class Reader:
             carried = ", ".join(found.factory.signals) or "no signal"
             message = f"{problems.quoted(text)} takes {carried}; this pipeline carries {signal}"
             self._report.add(path, message)
+
+    def _check_storages(self) -> None:
+        """Whether the extension that keeps an exporter's queue is one that runs."""
+        running = [text for _, text in self._texts(("service", "extensions"))]
+        for key in self._mapping("exporters"):
+            path = ("exporters", key, "sending_queue", "storage")
+            text = self._at(path)
+            if isinstance(text, str) and text not in running:
+                message = (
+                    f"names {problems.quoted(text)}, which `service.extensions` does not; define "
+                    "the storage in `extensions`, and name it there"
+                )
+                self._report.add(path, message, word=text, known=running)
 
     def _warn_unused(self, used: set[tuple[Kind, str]]) -> None:
         for kind in Kind:

@@ -22,10 +22,14 @@ def closes(ledger: Ledger) -> bool:
 def _sum(balance: Balance) -> str:
     verdict = f"OFF BY {balance.difference}" if balance.difference else "closed"
     return (
-        f"produced {balance.produced} + copied {balance.copied} = "
+        f"produced {balance.produced} + {_recovered(balance)}copied {balance.copied} = "
         f"delivered {balance.delivered} + rejected {balance.rejected} + "
         f"dropped {_dropped(balance.dropped)} + held {balance.held}: {verdict}"
     )
+
+
+def _recovered(balance: Balance) -> str:
+    return f"recovered {balance.recovered} + " if balance.recovered else ""
 
 
 def _dropped(by_reason: dict[str, int]) -> str:

@@ -29,7 +29,8 @@ PATIENCE_S = 30.0
 """How long the agent may take to start or to stop before a test calls it stuck."""
 
 _SUM = re.compile(
-    r"^(?P<signal>logs|traces|metrics): produced (?P<produced>\d+) \+ copied (?P<copied>\d+) = "
+    r"^(?P<signal>logs|traces|metrics): produced (?P<produced>\d+) \+ "
+    r"(?:recovered (?P<recovered>\d+) \+ )?copied (?P<copied>\d+) = "
     r"delivered (?P<delivered>\d+) \+ rejected (?P<rejected>\d+) \+ dropped (?P<dropped>\d+)"
     r"(?: \([^)]*\))? \+ held (?P<held>\d+): (?P<verdict>.*)$",
     re.MULTILINE,
@@ -58,7 +59,7 @@ class Stopped:
             numbers = match.groupdict()
             name, verdict = numbers.pop("signal"), numbers.pop("verdict")
             assert verdict == "closed", match[0]
-            found[name] = {key: int(value) for key, value in numbers.items()}
+            found[name] = {key: int(value or 0) for key, value in numbers.items()}
         assert found, self.stderr
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 
 from otel_oom import errors
@@ -14,6 +15,16 @@ from otel_oom.pipeline.sending.request import Answer, Request, Sender
 _log = logging.getLogger(__name__)
 
 
+class Outcome(enum.Enum):
+    """What became of a request, as far as who holds it must know."""
+
+    TAKEN = enum.auto()
+    REFUSED = enum.auto()
+    DROPPED = enum.auto()
+    STOPPED = enum.auto()
+    """Nothing yet, and it was not counted: the agent stops, and its holder keeps it."""
+
+
 class Account:
     """Counts the final outcome of each request; nothing but a cancellation goes through it."""
 
@@ -23,14 +34,20 @@ class Account:
         self._journal = journal
         self._then = then
 
-    async def settle(self, request: Request) -> None:
-        """Send to the end and count it, with no suspension between outcome, count and return."""
+    async def settle(self, request: Request, *, keeps: bool = False) -> Outcome:
+        """Send to the end and count it, with no suspension between outcome, count and return.
+
+        `keeps`: whether who holds it keeps what the stop of the agent breaks off.
+        """
         try:
             answer = await self._then.send(request)
         except errors.Permanent:
             self._count("exporter_send_failed", request, request.items)
             self._ledger.rejected(self._name, request.signal, request.items)
+            return Outcome.REFUSED
         except errors.GaveUp as failure:
+            if keeps and failure.reason == "shutdown":
+                return Outcome.STOPPED
             self._journal.note(Condition.DROPPING, str(failure))
             self.drop(request, failure.reason)
         except Exception:  # noqa: BLE001  # one request must not end the consumer
@@ -38,6 +55,8 @@ class Account:
             self.drop(request, "internal_error")
         else:
             self._taken(request, answer)
+            return Outcome.TAKEN
+        return Outcome.DROPPED
 
     def drop(self, request: Request, reason: str) -> None:
         """Count a request that is given up after the exporter had taken it."""

@@ -9,7 +9,10 @@ time-out bounds one try and not the waits between them.
 
 from __future__ import annotations
 
+import dataclasses
+
 from otel_oom import errors
+from otel_oom.config.types import Duration
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Batch
 from otel_oom.pipeline.sending import entry, limits
@@ -39,6 +42,8 @@ class Exporter:
         max_bytes: int = limits.MAX_REQUEST_BYTES,
     ) -> None:
         self._push = push
+        if queue.storage is not None:
+            retry = dataclasses.replace(retry, max_elapsed_time=Duration(0))
         journal = Journal(settings)
         observed = ObserveSender(journal, TimeoutSender(timeout_s, push))
         self._retry = RetrySender(retry, observed)

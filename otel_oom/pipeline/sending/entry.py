@@ -16,6 +16,7 @@ from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.sending import batching, limits
 from otel_oom.pipeline.sending.account import Account
+from otel_oom.pipeline.sending.kept import Kept
 from otel_oom.pipeline.sending.queue import MemoryQueue, QueueConfig
 from otel_oom.pipeline.sending.request import Request
 
@@ -46,6 +47,8 @@ def create(
     """
     if not config.enabled:
         return Direct(account)
+    if config.storage is not None:
+        return Kept(config, account, settings)
     join = batching.join_of(encode) if config.batch else batching.join_protobuf
     queue = MemoryQueue(config, join, max_bytes)
     settings.ledger.gauge("exporter_queue_size", settings.name, lambda: queue.size)

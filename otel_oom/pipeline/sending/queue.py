@@ -38,7 +38,9 @@ class QueueConfig:
     """Whether the caller waits until its batch has been delivered or given up; default no."""
 
     storage: str | None = None
-    """A storage extension to keep the queue in; not available yet, leave it out."""
+    """Id of the storage extension that the queue is kept in, e.g. `file_storage`; by default it
+    is in memory. What is kept outlives the agent, and is tried until it is taken or refused:
+    `max_elapsed_time` has no meaning then."""
 
     batch: BatchConfig | None = None
     """Joins requests while they wait; off by default, `{}` turns it on with its defaults."""
@@ -48,13 +50,11 @@ class QueueConfig:
         for key in ("num_consumers", "queue_size"):
             if getattr(self, key) <= 0:
                 raise ValueError(f"'{key}' must be greater than 0")
-        if self.storage is not None:
-            raise ValueError(
-                "'storage' is not available yet: the queue is in memory; remove the key"
-            )
 
     def validate(self) -> Violations:
         """Yield how `batch` does not go with the queue; without a queue it does nothing."""
+        if self.storage is not None:
+            yield from self._storage_problems()
         if not self.enabled or self.batch is None:
             return
         if self.wait_for_result:
@@ -67,6 +67,15 @@ class QueueConfig:
                 f"({self.queue_size}), or no batch gets full"
             )
             yield ("batch", "min_size"), text
+
+    def _storage_problems(self) -> Violations:
+        for key, isset in {
+            "wait_for_result": self.wait_for_result,
+            "block_on_overflow": self.block_on_overflow,
+            "batch": self.batch is not None,
+        }.items():
+            if isset:
+                yield (key,), f"`{key}` cannot be used with `storage`"
 
     def batching(self) -> BatchConfig:
         """`batch` with its `sizer` settled; without it, one that joins nothing."""

@@ -19,6 +19,7 @@ NEEDS = {
     "otlp_grpc": {"endpoint": "http://127.0.0.1:9"},
     "otlp_http": {"endpoint": "http://127.0.0.1:9"},
     "health_check": {"endpoint": "127.0.0.1:0"},
+    "file_storage": {"directory": "{folder}"},
 }
 """What has no default, or a default that a test must not use."""
 

@@ -10,6 +10,7 @@ from doubles.sending import Destination, running
 from doubles.virtual_loop import scenario
 
 from otel_oom import errors
+from otel_oom.pipeline.sending.batching import BatchConfig
 from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.request import Answer
 
@@ -27,7 +28,6 @@ def test_the_queues_defaults_are_the_collectors():
     [
         ({"num_consumers": 0}, "num_consumers"),
         ({"queue_size": -1}, "queue_size"),
-        ({"storage": "file_storage"}, "not available yet"),
     ],
 )
 def test_a_queue_that_cannot_work_is_refused(values, message):
@@ -143,3 +143,12 @@ async def test_waiting_for_the_result_sends_no_more_at_once_than_consumers():
         assert [type(result) for result in results[:3]] == [type(None)] * 3
         assert isinstance(results[3], errors.QueueFull)
         assert destination.most == 2
+
+
+@pytest.mark.parametrize(
+    "values", [{"wait_for_result": True}, {"block_on_overflow": True}, {"batch": BatchConfig()}]
+)
+def test_a_storage_goes_with_no_option_that_it_cannot_serve(values):
+    (key,) = values
+    problems = list(QueueConfig(storage="file_storage", **values).validate())
+    assert ((key,), f"`{key}` cannot be used with `storage`") in problems

@@ -1,0 +1,119 @@
+"""Keeps exporters' queues in a directory: a record that is accepted outlives the agent.
+
+The options are those of the collector's `file_storage`, as far as they have a meaning here. Where
+the collector's storage may lose what it has accepted, this one does not: every request is a row
+with a checksum, and is on the disk before it counts as accepted. One agent has a directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import io
+import pathlib
+
+from otel_oom import errors
+from otel_oom.config.types import Violations
+from otel_oom.pipeline import component
+from otel_oom.pipeline.durable.database import Database
+
+_FILE, _LOCK = "queue.db", "lock"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Options of the `file_storage` extension."""
+
+    directory: str = "/var/lib/otel-oom/file_storage"
+    """Where the files are, an absolute path; one agent alone may use it. Default
+    `/var/lib/otel-oom/file_storage`."""
+
+    create_directory: bool = False
+    """Whether the directory is made if it is not there. Default false: it is an error then."""
+
+    directory_permissions: str = "0750"
+    """Permissions of a directory that is made, in octal. Default `0750`."""
+
+    def validate(self) -> Violations:
+        """Yield what cannot work."""
+        if not pathlib.Path(self.directory).is_absolute():
+            yield ("directory",), f"`directory` ({self.directory}) must be an absolute path"
+        if not _is_octal(self.directory_permissions):
+            text = f"`directory_permissions` ({self.directory_permissions}) must be octal: '0750'"
+            yield ("directory_permissions",), text
+
+
+class FileStorage:
+    """One directory, locked while the agent runs, with one database."""
+
+    def __init__(self, settings: component.Settings, config: Config) -> None:
+        self._config = config
+        self._folder = pathlib.Path(config.directory)
+        self._database: Database | None = None
+        self._lock: io.TextIOWrapper | None = None
+        settings.storages.offer(settings.name, self)
+
+    def database(self) -> Database:
+        """The open database."""
+        if self._database is None:
+            raise errors.StorageError(f"the storage in {self._folder} is not open", "shutdown")
+        return self._database
+
+    async def start(self) -> None:
+        """Take the directory and open the database, or say what stands against it."""
+        try:
+            self._make_folder()
+            self._take_lock()
+        except OSError as error:
+            raise errors.ComponentError(
+                f"cannot use `directory` {self._folder}: {error.strerror or error}; "
+                "give the agent's user the right to write there, or choose another"
+            ) from error
+        database = Database(self._folder / _FILE)
+        try:
+            await database.open()
+        except errors.StorageError as error:
+            raise errors.ComponentError(str(error)) from error
+        self._database = database
+
+    async def shutdown(self) -> None:
+        """Close the database and let go of the directory."""
+        database, self._database = self._database, None
+        if database is not None:
+            await database.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+
+    def _make_folder(self) -> None:
+        if self._folder.is_dir():
+            return
+        if not self._config.create_directory:
+            raise errors.ComponentError(
+                f"`directory` {self._folder} is not there; make it, or set `create_directory: true`"
+            )
+        self._folder.mkdir(int(self._config.directory_permissions, 8), parents=True)
+
+    def _take_lock(self) -> None:
+        """The lock ends with the process, however that ends."""
+        lock = (self._folder / _LOCK).open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise errors.ComponentError(
+                f"`directory` {self._folder} is in use by another agent; give each its own"
+            ) from None
+        self._lock = lock
+
+
+def _is_octal(text: str) -> bool:
+    return bool(text) and all(digit in "01234567" for digit in text)
+
+
+FACTORY = component.Factory(
+    type_name="file_storage",
+    kind=component.Kind.EXTENSION,
+    config=Config,
+    create=FileStorage,
+)

@@ -1,0 +1,1 @@
+"""What must outlive the agent: kept in SQLite, by one connection on one thread."""
