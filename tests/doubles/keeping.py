@@ -60,7 +60,6 @@ async def running(
     """A started chain over a started storage; both are stopped, and the sum closes."""
     agent = exporting.Agent("otlp_http/test")
     storage = started_storage(agent, folder)
-    await storage.start()
     exporter = Exporter(
         agent.settings,
         destination,
@@ -68,8 +67,9 @@ async def running(
         retry=FAST,
         timeout_s=0.0,
     )
-    await exporter.start()
     try:
+        await storage.start()
+        await exporter.start()
         yield agent, exporter
     finally:
         await exporter.shutdown()
