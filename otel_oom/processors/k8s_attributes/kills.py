@@ -6,17 +6,17 @@ compared where they can be: the kernel's is of whole pages.
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
-
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otel_oom import semconv
 from otel_oom.kubernetes import paths
 from otel_oom.kubernetes.objects import Pod
 from otel_oom.pipeline import environment, otlp
 from otel_oom.pipeline.data import MESSAGES, Signal
+from otel_oom.pipeline.otlp import wire_values
 from otel_oom.processors.k8s_attributes import quantity
 from otel_oom.processors.k8s_attributes.association import Found, Identity
 from otel_oom.processors.k8s_attributes.chunks import Chunk, write
@@ -26,10 +26,24 @@ from otel_oom.semconv import LimitLevel, VersusSpec
 _NAME = semconv.EVENT_OOM_KILL.encode()
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LISTS = {
-    Signal.LOGS: ("resource_logs", "scope_logs", "log_records", "event_name"),
-    Signal.TRACES: ("resource_spans", "scope_spans", "spans", "name"),
+    Signal.LOGS: ("resource_logs", "scope_logs", "log_records", "event_name", 6),
+    Signal.TRACES: ("resource_spans", "scope_spans", "spans", "name", 9),
 }
+"""Names of the nested lists, of what names a kill, and the number of the field of attributes."""
+
+_TOLD = frozenset(
+    {
+        semconv.LIMIT_CGROUP,
+        semconv.LIMIT_BYTES,
+        semconv.PROCESS_OTEL_SERVICE_NAME,
+        semconv.PROCESS_OTEL_RESOURCE_ATTRIBUTES,
+        *semconv.KUBERNETES_KILL_ATTRIBUTES,
+    }
+)
+"""What is looked for among a kill's attributes, in one pass over them."""
+
 _KUBEPODS = "kubepods"
+_MOST_KEPT = 1024
 
 Values = dict[str, otlp.Value]
 
@@ -41,7 +55,7 @@ def may_be_in(signal: Signal, chunk: Chunk) -> bool:
 
 def described(signal: Signal, chunk: Chunk, identity: Identity, found: Found) -> Chunk:
     """The chunk with what is known of its kills; without one it stays as it is."""
-    resources, scopes, records, name = _LISTS[signal]
+    resources, scopes, records, name, field = _LISTS[signal]
     message = MESSAGES[signal].FromString(write(chunk))
     (holder,) = getattr(message, resources)
     kills = [
@@ -52,15 +66,29 @@ def described(signal: Signal, chunk: Chunk, identity: Identity, found: Found) ->
     ]
     if not kills:
         return chunk
-    own = otlp.key_values(_own(identity, found))
+    own = _own(identity, found)
+    services = set()
     for kill in kills:
-        told = _told(kill.attributes)
-        _add(kill.attributes, own)
-        _add(kill.attributes, otlp.key_values(_limit(told, identity, found)))
-    _name_service(holder.resource, kills)
+        told = otlp.attributes(each for each in kill.attributes if each.key in _TOLD)
+        added = own | _limit(told, identity, found)
+        kill.MergeFromString(_encoded(field, added, told))
+        services.add(_service(told))
+    _name_service(holder.resource, services)
     resource = holder.resource.SerializeToString()
     holder.ClearField("resource")
     return Chunk(resource, holder.SerializeToString())
+
+
+def _encoded(field: int, added: Values, told: Mapping[str, otlp.Value]) -> bytes:
+    """Attributes as fields of a record; what it says itself stays."""
+    table = _attributes(field)
+    return b"".join(table[key][value] for key, value in added.items() if key not in told)
+
+
+@functools.cache
+def _attributes(field: int) -> dict[str, wire_values.Attribute]:
+    keys = semconv.KUBERNETES_KILL_ATTRIBUTES
+    return wire_values.attributes(field, {key: semconv.ATTRIBUTES[key].type for key in keys})
 
 
 def _own(identity: Identity, found: Found) -> Values:
@@ -99,11 +127,6 @@ def _last_reason(pod: Pod, container: str) -> str:
     return ""
 
 
-def _told(attributes: Iterable[KeyValue]) -> Values:
-    wanted = (semconv.LIMIT_CGROUP, semconv.LIMIT_BYTES)
-    return otlp.attributes(each for each in attributes if each.key in wanted)
-
-
 def _limit(told: Mapping[str, otlp.Value], identity: Identity, found: Found) -> Values:
     """Whose limit it was, and how it compares with what was asked for."""
     cgroup, limit_bytes = told.get(semconv.LIMIT_CGROUP), told.get(semconv.LIMIT_BYTES)
@@ -118,6 +141,7 @@ def _limit(told: Mapping[str, otlp.Value], identity: Identity, found: Found) -> 
     return values
 
 
+@functools.lru_cache(_MOST_KEPT)
 def level_of(cgroup: str) -> LimitLevel:
     """Whose cgroup this is; one below a container's or a pod's is another's."""
     workload, name = paths.parse(cgroup), cgroup.rstrip("/").rpartition("/")[2]
@@ -163,25 +187,19 @@ def _memory_limits(pod: Pod) -> Iterator[int | None]:
         yield limit if isinstance(limit, int) else None
 
 
-def _add(attributes: Any, pairs: Iterable[KeyValue]) -> None:
-    """What a record says itself stays."""
-    present = {each.key for each in attributes}
-    attributes.extend(pair for pair in pairs if pair.key not in present)
-
-
-def _name_service(resource: Any, kills: Iterable[Any]) -> None:
+def _name_service(resource: Any, services: Collection[str]) -> None:
     """The victims' own name of their service, if they agree and the pod gives none."""
     if any(each.key == semconv.SERVICE_NAME for each in resource.attributes):
         return
-    names = {_service(kill.attributes) for kill in kills}
-    if len(names) == 1 and (name := names.pop()):
+    if len(services) == 1 and (name := next(iter(services))):
         resource.attributes.append(otlp.key_value(semconv.SERVICE_NAME, name))
 
 
-def _service(attributes: Iterable[KeyValue]) -> str:
+def _service(told: Mapping[str, otlp.Value]) -> str:
     variables = {
-        each.key.removeprefix(semconv.ENVIRONMENT_PREFIX): each.value.string_value
-        for each in attributes
-        if each.key.startswith(semconv.ENVIRONMENT_PREFIX)
+        key.removeprefix(semconv.ENVIRONMENT_PREFIX): str(value)
+        for key, value in told.items()
+        if key.startswith(semconv.ENVIRONMENT_PREFIX)
     }
-    return environment.resource(variables, lambda _: None).get(semconv.SERVICE_NAME, "")
+    named = environment.resource(variables, lambda _: None) if variables else {}
+    return named.get(semconv.SERVICE_NAME, "")
