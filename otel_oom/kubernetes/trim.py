@@ -14,7 +14,7 @@ from msgspec.structs import force_setattr
 from otel_oom.kubernetes.objects import Metadata, Pod
 from otel_oom.kubernetes.source import Object
 
-_MOST_SHARED = 16384
+_MOST_SHARED = 8192
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 

@@ -7,8 +7,10 @@ It keeps objects, their history, and lists of the past to be continued; what a t
 from __future__ import annotations
 
 import asyncio
+import bisect
 import collections
 import contextlib
+import operator
 import urllib.parse
 from collections.abc import AsyncIterator
 
@@ -18,6 +20,8 @@ from otel_oom import errors
 
 BOOKMARK_S = 60.0
 SILENCE_S = 90.0
+MOST_CHANGES = 1024
+"""Of history: enough for any test, and not so many that they are what grows."""
 
 REFUSALS = {
     "401": errors.KubernetesError("401 Unauthorized", "unauthorized"),
@@ -47,11 +51,17 @@ class ModelApi:
         self._changed = asyncio.Event()
 
     def put(self, name: str) -> None:
-        """Make or change an object."""
+        """Make or change an object of which there is nothing to know."""
+        self.store(kube_json.partial("Pod", name))
+
+    def store(self, found: kube_json.Json) -> None:
+        """Make or change an object; it gets the next version."""
         self.version += 1
+        name = found["metadata"]["name"]
+        found["metadata"]["resourceVersion"] = str(self.version)
         change = "MODIFIED" if name in self.objects else "ADDED"
-        self.objects[name] = kube_json.partial("Pod", name, version=self.version)
-        self._tell(change, self.objects[name])
+        self.objects[name] = found
+        self._tell(change, found)
 
     def delete(self, name: str) -> None:
         """Delete an object, if it is there."""
@@ -103,7 +113,8 @@ class ModelApi:
 
     def next_after(self, version: int) -> tuple[int, bytes] | None:
         """The first change after a version, if there was one."""
-        return next((one for one in self._history if one[0] > version), None)
+        index = bisect.bisect_right(self._history, version, key=operator.itemgetter(0))
+        return self._history[index] if index < len(self._history) else None
 
     async def changed(self) -> None:
         """Wait until something happens."""
@@ -127,6 +138,8 @@ class ModelApi:
 
     def _tell(self, change: str, found: kube_json.Json) -> None:
         self._history.append((self.version, kube_json.event(change, found)))
+        if len(self._history) > 2 * MOST_CHANGES:
+            del self._history[:MOST_CHANGES]
         self._wake()
 
     def _wake(self) -> None:
