@@ -34,6 +34,25 @@ def test_a_page_has_its_pods_its_version_and_the_way_to_the_next():
     assert container.container_id != container.last_state.terminated.container_id
 
 
+def test_an_event_without_a_version_is_none():
+    line = kube_json.event("BOOKMARK", {"metadata": {}})
+
+    with pytest.raises(errors.KubernetesError, match="it has no version"):
+        pods().event(line)
+
+
+def test_what_is_shared_is_bounded():
+    """Texts that come once, as versions of images do, are not kept for ever."""
+    shared = Trim()
+    decoder = Decoder(Kind.NODE, shared)
+    for number in range(20_000):
+        found = kube_json.partial("Node", "n")
+        found["metadata"]["labels"] = {"version": f"v{number}"}
+        decoder.page(kube_json.listed([found]))
+
+    assert len(shared._shared) < 10_000
+
+
 def test_a_list_of_nothing_is_null_in_go():
     assert pods().page(kube_json.listed(None)).objects == []
 
