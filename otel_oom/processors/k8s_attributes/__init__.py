@@ -112,9 +112,11 @@ class K8sAttributesProcessor:
 
     async def _work(self) -> None:
         """Send on what has waited, until the processor stops and nothing is left."""
-        while not self._stopping:
+        is_last = False
+        while not is_last:
             await self._holding.changed()
-            await self._release(flush=self._stopping)
+            is_last = self._stopping
+            await self._release(flush=is_last)
 
     async def _release(self, *, flush: bool) -> None:
         ledger, name = self._settings.ledger, self._settings.name

@@ -154,6 +154,23 @@ async def test_at_the_stop_they_go_as_they_are():
 
 
 @scenario
+async def test_at_the_stop_nothing_is_left_behind_one_that_is_on_its_way():
+    with pytest.MonkeyPatch.context() as patch:
+        async with enriching.running(patch, objects.Objects()) as bench:
+            await bench.consume(records("first"))
+            bench.end.open.clear()
+            await asyncio.sleep(2.5)  # the first is being handed on
+            await bench.consume(records("second", cgroup=path("b" * 64)))
+            stopping = asyncio.create_task(bench.processor.shutdown())
+            await asyncio.sleep(0.1)
+            bench.end.open.set()
+            await stopping
+
+            assert bench.end.bodies() == ["first", "second"]
+            assert bench.balance().dropped == {}
+
+
+@scenario
 async def test_what_the_next_refuses_is_dropped_and_counted():
     with pytest.MonkeyPatch.context() as patch:
         source = objects.Objects()
