@@ -45,7 +45,7 @@ Metadata = Literal[
 ]
 DEFAULT_METADATA: tuple[Metadata, ...] = (
     "container.image.name",
-    "container.image.tag",
+    "container.image.tags",
     "k8s.container.name",
     "k8s.deployment.name",
     "k8s.namespace.name",
@@ -75,7 +75,7 @@ class Field:
 
     tag_name: str = ""
     """Name of the attribute; with `key_regex` it may refer to its groups (`$$1`, `$${name}`).
-    Default: `k8s.pod.labels.KEY`, `k8s.pod.annotations.KEY` and so on."""
+    Default: `k8s.pod.label.KEY`, `k8s.pod.annotation.KEY` and so on."""
 
     key: str = ""
     """The label or annotation. This or `key_regex`."""

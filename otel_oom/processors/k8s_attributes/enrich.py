@@ -117,13 +117,19 @@ class Enricher:
         told = {
             semconv.K8S_MATCH: found.match.value,
             semconv.K8S_MISS: found.miss.value if found.miss else "",
-            semconv.CONTAINER_ID: path.container_id,
+            semconv.CONTAINER_ID: path.container_id or self._running(found),
             semconv.CONTAINER_RUNTIME_NAME: path.runtime,
             semconv.K8S_POD_UID: path.pod_uid and (entry.uid if entry else path.pod_uid),
         }
         own = extractions.encode({key: value for key, value in told.items() if value})
         keys = {key for key, _ in pod}
         return (*pod, *(each for each in own if each[0] not in keys))
+
+    def _running(self, found: Found) -> str:
+        """The container's id where the resource gives no more than its name."""
+        if found.entry is None or self._extraction is None or not found.container:
+            return ""
+        return self._extraction.container_id(found.entry, found.container)
 
 
 def _without(raw: bytes, keys: frozenset[str]) -> bytes:

@@ -71,6 +71,11 @@ class Extraction:
                 found.setdefault(key, value)
         return found
 
+    def container_id(self, entry: Entry, name: str) -> str:
+        """The instance that runs now, of whom a resource only names the container."""
+        status = status_of(entry.pod, name) if semconv.CONTAINER_ID in self._wanted else None
+        return status.container_id.partition("://")[2] if status else ""
+
     def _of_pod(self, pod: Pod, owned: Mapping[str, owners.Owner]) -> Values:
         """What is written later wins: an annotation over a label over what is worked out."""
         metadata = pod.metadata

@@ -16,9 +16,6 @@ _REFERENCE = re.compile(r"\$(?:\$|(?P<bare>\w+)|\{(?P<braced>\w+)\})", re.ASCII)
 
 OTEL_PREFIX = "resource.opentelemetry.io/"
 
-_SINGULAR = frozenset({"deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob"})
-"""Whose default names are `k8s.KIND.label.KEY`; those of the older kinds are plural."""
-
 
 class Field(Protocol):
     """What an option `labels` or `annotations` says."""
@@ -80,8 +77,8 @@ def otel_annotations(found: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def default_name(kind: str, what: str, key: str) -> str:
-    """`k8s.pod.labels.KEY`, `k8s.deployment.label.KEY`."""
-    return f"k8s.{kind}.{what if kind in _SINGULAR else what + 's'}.{key}"
+    """`k8s.pod.label.KEY`: the semantic conventions' name, as collectors give it since v0.161."""
+    return f"k8s.{kind}.{what}.{key}"
 
 
 def expand(template: str, match: re.Match[str]) -> str:

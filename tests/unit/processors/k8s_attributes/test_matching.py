@@ -21,7 +21,7 @@ async def test_a_container_is_named_by_the_path_of_its_cgroup(monkeypatch):
         "container.id": ID,
         "container.runtime.name": "containerd",
         "container.image.name": "registry.example:5000/app",
-        "container.image.tag": "1.2",
+        "container.image.tags": ["1.2"],
         "k8s.container.name": "app",
         "k8s.namespace.name": "shop",
         "k8s.node.name": "node-1",
@@ -199,9 +199,9 @@ async def test_a_changed_pod_changes_what_its_records_say(monkeypatch):
     source = objects.Objects(objects.pod())
     extract = {"labels": [{"key": "v"}]}
     async with enriching.running(monkeypatch, source, extract=extract) as bench:
-        assert "k8s.pod.labels.v" not in await bench.of_path()
+        assert "k8s.pod.label.v" not in await bench.of_path()
         source.put(Kind.POD, objects.pod(metadata={"labels": {"v": "2"}}))
-        assert (await bench.of_path())["k8s.pod.labels.v"] == "2"
+        assert (await bench.of_path())["k8s.pod.label.v"] == "2"
 
 
 async def test_a_pod_that_is_gone_still_names_its_last_records(monkeypatch):

@@ -108,12 +108,12 @@ LABELS = {"app.kubernetes.io/name": "shop", "app.kubernetes.io/part": "", "team"
 @pytest.mark.parametrize(
     ("field", "what", "expected"),
     [
-        (Field(key="team"), "label", {"k8s.pod.labels.team": "blue"}),
+        (Field(key="team"), "label", {"k8s.pod.label.team": "blue"}),
         (Field(key="team", tag_name="t"), "label", {"t": "blue"}),
         (Field(key="none"), "label", {}),
-        (Field(key="team", from_="node"), "annotation", {"k8s.node.annotations.team": "blue"}),
+        (Field(key="team", from_="node"), "annotation", {"k8s.node.annotation.team": "blue"}),
         (Field(key="team", from_="job"), "annotation", {"k8s.job.annotation.team": "blue"}),
-        (Field(key_regex="te.m"), "label", {"k8s.pod.labels.team": "blue"}),
+        (Field(key_regex="te.m"), "label", {"k8s.pod.label.team": "blue"}),
         (Field(key_regex="te"), "label", {}),  # the whole key
         (
             Field(key_regex=r"app\.kubernetes\.io/(.*)", tag_name="app.$1"),
@@ -122,7 +122,7 @@ LABELS = {"app.kubernetes.io/name": "shop", "app.kubernetes.io/part": "", "team"
         ),
         (Field(key_regex=r"(?<w>te)am", tag_name="${w}$$$w"), "label", {"te$te": "blue"}),
         (Field(key_regex=r"(te)am", tag_name="a$1x-$1"), "label", {"a-te": "blue"}),
-        (Field(key_regex="team", tag_name="t"), "label", {"k8s.pod.labels.team": "blue"}),
+        (Field(key_regex="team", tag_name="t"), "label", {"k8s.pod.label.team": "blue"}),
     ],
 )
 def test_labels_and_annotations_by_rule(field, what, expected):
