@@ -10,11 +10,12 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import os
 import pathlib
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from doubles import certificates
@@ -113,11 +114,12 @@ def running(
     grpc_port: int | None = None,
     pair: certificates.Pair | None = None,
     more: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Collector]:
     """A collector with its config and output in `folder`, ready when yielded.
 
     With `pair`, a certificate for `localhost` and its key, it speaks TLS. `more` is YAML that is
-    merged over its config.
+    merged over its config, `environment` has variables beside ours.
     """
     grpc, http_, health = free_ports(3)
     grpc = grpc_port or grpc
@@ -128,7 +130,12 @@ def running(
     over.write_text(more)
     command = [str(binary), "--config", f"file:{config}", "--config", f"file:{over}"]
     with log.open("wb") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        )
     try:
         _wait_until_ready(process, health, log)
         yield Collector(
