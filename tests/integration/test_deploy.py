@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import os
 import pathlib
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from otel_oom.kubernetes import api as kubernetes_api
 from otel_oom.kubernetes import credentials, reflector
 from otel_oom.kubernetes.source import Kind
 from otel_oom.kubernetes.targets import Selection
+from otel_oom.pipeline import component
+from otel_oom.processors.k8s_attributes import selections
+from otel_oom.service import config as configs
 
 pytestmark = pytest.mark.go
 
@@ -231,6 +235,21 @@ def deployed(api_server: kube_apiserver.ApiServer) -> Iterator[kube_apiserver.Ap
     api_server.apply(*kustomize.render("base"))
     yield api_server
     api_server.apply(_role())
+
+
+def test_its_rights_are_those_that_its_configuration_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NODE_NAME", kube_apiserver.NODE)
+    config = configs.load([str(kustomize.DEPLOY / "base" / "agent.yaml")], env=os.environ)
+    [processor] = [
+        one.config
+        for id_, one in config.components(component.Kind.PROCESSOR).items()
+        if str(id_) == "k8s_attributes"
+    ]
+
+    assert {kind for kind, _ in RIGHTS} == {str(kind) for kind in selections.kinds(processor)}
+    assert {verb for _, verb in RIGHTS} == {"list", "watch"}
 
 
 async def test_its_rights_are_enough(
