@@ -1,7 +1,7 @@
 """Objects from an API server: of each kind one list, then one watch of what changes.
 
 The list is repeated only when the server no longer knows what came after it (410), or when
-what it sends cannot be read. Every failure is counted, told once, and followed by a wait.
+twice nothing comes that can be read. Every failure is counted, told once, and followed by a wait.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Follower:
         self._api, self._which, self._decoder, self._counts = api, which, decoder, counts
         self._backoff = Backoff()
         self._version = ""  # empty: a list is due
-        self._unread_version: str | None = None  # after which something could not be read
+        self._stuck_version: str | None = None  # after which nothing came that can be read
         self._verb = "list"
 
     async def run(self, sink: Sink) -> None:
@@ -151,7 +151,7 @@ class _Follower:
     def _note(self, failure: errors.KubernetesError) -> None:
         """Count a failure, tell of it if it is another than the last, and see what follows."""
         self._counts.errors[self.kind, failure.reason] += 1
-        if failure.reason == "gone" or self._is_unreadable_again(failure):
+        if failure.reason == "gone" or self._is_stuck(failure):
             self._version = ""
         state = f"cannot {self._verb}: {failure}{self._remedy(failure)}"
         if state != self.state:
@@ -159,12 +159,16 @@ class _Follower:
             _LOG.log(level, "%s: %s %s", self._api.url, self.kind, state)
         self.state = state
 
-    def _is_unreadable_again(self, failure: errors.KubernetesError) -> bool:
-        """Whether what comes after the same version was unreadable before: then it stays so."""
-        if failure.reason not in {"garbage", "too_large"}:
+    def _is_stuck(self, failure: errors.KubernetesError) -> bool:
+        """Whether nothing that can be read has come after the same version twice.
+
+        It may be an event that stays unreadable, or a server that was restored from a backup and
+        is silent until it comes to our version again.
+        """
+        if failure.reason not in {"garbage", "too_large", "timeout"}:
             return False
-        again = self._unread_version == self._version
-        self._unread_version = self._version
+        again = self._stuck_version == self._version
+        self._stuck_version = self._version
         return again
 
     def _remedy(self, failure: errors.KubernetesError) -> str:

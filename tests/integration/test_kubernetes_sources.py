@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from doubles import containerd, kube_apiserver, kube_objects, kube_sink, kubelet
 
-from otel_oom.kubernetes.api import Api
+from otel_oom.kubernetes.api import Api, Limits
 from otel_oom.kubernetes.credentials import FileCredentials
 from otel_oom.kubernetes.kubelet import Kubelet
 from otel_oom.kubernetes.reflector import Reflector
@@ -43,11 +43,13 @@ async def until(condition: Callable[[], Any]) -> Any:
     return found
 
 
-def client(server: kube_apiserver.ApiServer, folder: pathlib.Path, token: str) -> Api:
+def client(
+    server: kube_apiserver.ApiServer, folder: pathlib.Path, token: str, limits: Limits | None = None
+) -> Api:
     path = folder / f"token-{uuid.uuid4().hex}"
     path.write_text(token)
     credentials = FileCredentials(server.url, token_file=path, ca_file=server.ca)
-    return Api(credentials, user_agent="otel-oom/test")
+    return Api(credentials, user_agent="otel-oom/test", limits=limits)
 
 
 @pytest.fixture
@@ -143,6 +145,19 @@ async def test_a_list_of_many_comes_in_pages(
         await until(source.is_synced)
     assert len(sink.versions()) == 110
     assert source.counts.requests[Kind.POD, "list"] == 2
+
+
+async def test_a_server_that_was_restored_from_a_backup_is_listed_again(
+    api_server: kube_apiserver.ApiServer, namespace: str, tmp_path: pathlib.Path
+) -> None:
+    """It is silent, without bookmarks, until it comes to the version that we had."""
+    await asyncio.to_thread(api_server.apply, kube_objects.pod("pod", namespace))
+    api = client(api_server, tmp_path, kube_apiserver.ADMIN, Limits(silence_s=1.0))
+    source = Reflector(api, {Kind.POD: Selection(namespace=namespace)})
+    source._followers[0]._version = "999999999"
+    async with told(source) as sink:
+        await until(lambda: set(sink.versions()) == {"pod"})
+    assert source.counts.errors == {(Kind.POD, "timeout"): 2}
 
 
 @pytest.mark.parametrize("missing", ["list", "watch"])

@@ -149,16 +149,20 @@ async def test_the_server_s_delay_is_obeyed():
     assert api.requests[1][0] - api.requests[0][0] >= 7
 
 
-@virtual_loop.scenario
-async def test_what_stays_unreadable_in_the_stream_is_listed():
-    api = model_api.ModelApi()
-    async with following(api) as (source, _):
-        await asyncio.sleep(1)
-        api.fault("garbage")
-        api.fault("garbage")
-        await asyncio.sleep(20)
-        assert source.counts.errors == {("pods", "garbage"): 2}
-    assert verbs(api) == ["list", "watch", "watch", "list", "watch"]
+@pytest.mark.parametrize(("fault", "reason"), [("garbage", "garbage"), ("silence", "timeout")])
+def test_what_stays_unreadable_or_silent_is_listed(fault: str, reason: str):
+    @virtual_loop.scenario
+    async def scenario():
+        api = model_api.ModelApi()
+        async with following(api) as (source, _):
+            await asyncio.sleep(1)
+            api.fault(fault)
+            api.fault(fault)
+            await asyncio.sleep(220)
+            assert source.counts.errors == {("pods", reason): 2}
+        assert verbs(api) == ["list", "watch", "watch", "list", "watch"]
+
+    scenario()
 
 
 @virtual_loop.scenario
