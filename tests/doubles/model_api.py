@@ -67,8 +67,8 @@ class ModelApi:
         """Delete an object, if it is there."""
         if name in self.objects:
             self.version += 1
-            last = kube_json.partial("Pod", name, version=self.version)
-            del self.objects[name]
+            last = self.objects.pop(name)
+            last["metadata"]["resourceVersion"] = str(self.version)
             self._tell("DELETED", last)
 
     def compact(self) -> None:
