@@ -43,7 +43,8 @@ class K8sAttributesProcessor:
         known = self._cluster
         await known.join(self, self._settings, self._holding.wake)
         if known.source:
-            self._enricher = Enricher(known.associator, known.extraction, known.index)
+            folder = known.config.log_links_folder
+            self._enricher = Enricher(known.associator, known.extraction, known.index, folder)
         self._worker = asyncio.create_task(self._work(), name=f"{self._settings.name} late")
         self._settings.report(Status(State.OK, known.describe()))
 
@@ -117,6 +118,8 @@ class K8sAttributesProcessor:
             await self._holding.changed()
             is_last = self._stopping
             await self._release(flush=is_last)
+            if self._holding.items.total():
+                self._cluster.poke()
 
     async def _release(self, *, flush: bool) -> None:
         ledger, name = self._settings.ledger, self._settings.name

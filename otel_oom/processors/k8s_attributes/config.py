@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from otel_oom.config.types import Duration, Violations
+from otel_oom.kubernetes import log_links
 from otel_oom.processors.k8s_attributes import rules
 
 MOST_SOURCES = 4
@@ -314,6 +315,11 @@ class Config:
     late_timeout: Duration = Duration(2.0)
     """How long a log record or a span waits for its pod or container to become known; then it goes
     as it is, and says so. Others do not wait for it. Default 2s; 0 waits for nothing."""
+
+    log_links_folder: str = log_links.FOLDER
+    """Where the node's kubelet makes a link to each container's log, named after the container and
+    its id: it tells of a container that has died before its pod's status does. Only the links are
+    read. Empty: not looked at. Default `/var/log/containers`."""
 
     late_items: int = 8192
     """Most log records and spans that wait in each pipeline; what comes then goes as it is, and

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from otel_oom import semconv
+from otel_oom.kubernetes import log_links
 from otel_oom.processors.k8s_attributes import extraction as extractions
 from otel_oom.processors.k8s_attributes.association import (
     Associator,
@@ -15,8 +16,8 @@ from otel_oom.processors.k8s_attributes.association import (
     container_of,
 )
 from otel_oom.processors.k8s_attributes.extraction import Extraction
-from otel_oom.processors.k8s_attributes.index import Index
-from otel_oom.processors.k8s_attributes.pods import Encoded, Entry
+from otel_oom.processors.k8s_attributes.index import Index, uid_key
+from otel_oom.processors.k8s_attributes.pods import Encoded, Entry, Instance
 from otel_oom.semconv import Match, Miss
 
 _MOST_KEPT = 4096
@@ -48,9 +49,14 @@ class Enricher:
     """
 
     def __init__(
-        self, associator: Associator, extraction: Extraction | None, index: Index | None
+        self,
+        associator: Associator,
+        extraction: Extraction | None,
+        index: Index | None,
+        log_links_folder: str = "",
     ) -> None:
         self._associator = associator
+        self._log_links_folder = log_links_folder
         self._extraction = extraction
         self._index = index
         self._kept: dict[bytes, _Known] = {}
@@ -61,10 +67,11 @@ class Enricher:
         known = self._kept.get(raw)
         identity = known.identity if known else self._associator.identify(raw)
         index = self._index
+        learned = self._learn(identity, index) if index else False
         pod = self._associator.find(identity, index) if index else None
         entry = pod[1] if pod else None
         state = (index.epoch if index else 0, self.is_synced)
-        if known and known.entry is entry and known.state == state:
+        if known and not learned and known.entry is entry and known.state == state:
             return known.enriched
         enriched = self._made(identity, self._found(identity, pod))
         self._keep(raw, _Known(identity, entry, state, enriched))
@@ -73,6 +80,18 @@ class Enricher:
     def with_miss(self, enriched: Enriched, miss: Miss) -> Enriched:
         """The same for another reason: what could have become known did not."""
         return self._made(enriched.identity, enriched.found._replace(miss=miss))
+
+    def _learn(self, identity: Identity, index: Index) -> bool:
+        """Whether the node tells now which container of a known pod this is."""
+        container_id, uid = identity.container_id, identity.pod_uid
+        if not (container_id and uid and self._log_links_folder):
+            return False
+        if index.by_container(container_id) or not index.by_key(uid_key(uid)):
+            return False
+        link = log_links.find(container_id, self._log_links_folder)
+        if link is None or link.pod_uid != uid:
+            return False
+        return index.learn(uid, container_id, Instance(link.container, link.restart_count))
 
     def _keep(self, raw: bytes, known: _Known) -> None:
         if len(self._kept) >= _MOST_KEPT:

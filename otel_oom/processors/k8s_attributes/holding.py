@@ -16,6 +16,9 @@ _MOST_KNOWN = 4096
 _MOST_TIMEOUTS = 5
 """For how many time-outs a resource is worth waiting for: some never become known."""
 
+LOOK_S = 0.25
+"""Between two looks at whoever waits: a kubelet and a node's links tell of no change."""
+
 _PAUSE_S = 0.02
 """Between two looks, so that a storm of changes costs little."""
 
@@ -68,8 +71,10 @@ class Holding:
             self._wake.set()
 
     async def changed(self) -> None:
-        """Wait until someone may be known, or has waited long enough."""
+        """Wait until someone may be known, has waited long enough, or it is time to look again."""
         due_s = min((held[0].due_s for held in self._held.values()), default=None)
+        if due_s is not None:
+            due_s = min(due_s, _now_s() + LOOK_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(due_s):
                 await self._wake.wait()

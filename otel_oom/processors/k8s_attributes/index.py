@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 
 from otel_oom.kubernetes.objects import OwnerReference, Partial, Pod
 from otel_oom.kubernetes.source import Kind, Object
-from otel_oom.processors.k8s_attributes.pods import CONFIG_HASH, Entry
+from otel_oom.processors.k8s_attributes.pods import CONFIG_HASH, Entry, Instance
 
 GRACE_S = 120.0
 MOST_GONE = 16384
@@ -92,6 +92,15 @@ class Index:
             self._end(kind, identity)
         self._expire()
         self._changed()
+
+    def learn(self, pod_uid: str, container_id: str, instance: Instance) -> bool:
+        """A container that no status has named yet; whether its pod is known."""
+        entry = self.by_key(uid_key(pod_uid))
+        if entry is None:
+            return False
+        entry.instances[container_id] = instance
+        self._by_container[container_id] = entry
+        return True
 
     # What is asked.
 

@@ -1,0 +1,135 @@
+"""Kills while pods come and go: none without a name, none with another's.
+
+A victim's command is its pod's and its container's name, so the record carries the truth beside
+what was found out. `make chaos` makes 1,000 kills, `make test` some of them.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from doubles import (
+    agent_process,
+    collected,
+    kube_node,
+    kube_objects,
+    kubeconfig,
+    kubelet,
+    real_collector,
+)
+
+from otel_oom.kubernetes import paths
+
+pytestmark = [pytest.mark.root, pytest.mark.containerd, pytest.mark.go]
+
+NAMESPACE = "churn"
+PODS_AT_ONCE = 5
+CONTAINERS = ("a", "b", "c", "d", "e")
+PATIENCE_S = 60.0
+_RECORD = '"eventName":"oom.kill"'
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    kubernetes_binaries: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[kube_node.Cluster]:
+    with kube_node.running(tmp_path_factory.mktemp("cluster")) as made:
+        made.api.apply(kube_objects.namespace(NAMESPACE))
+        yield made
+
+
+@pytest.mark.parametrize("source", ["api_server", "kubelet"])
+def test_every_kill_is_named_and_named_right(
+    source: str,
+    cluster: kube_node.Cluster,
+    collector: real_collector.Collector,
+    tmp_path: pathlib.Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    kills = request.config.getoption("--kills")
+    token = cluster.api.token_of("default", kube_node.READER)
+    within, environment = kubeconfig.as_in_a_pod(tmp_path, cluster.api, token)
+    config = agent_process.config(
+        tmp_path,
+        agent_process.plain_grpc(collector.grpc_endpoint),
+        processors={"k8s_attributes": _options(cluster, source)},
+    )
+    with agent_process.running(config, tmp_path, within=within, environment=environment) as agent:
+        _churn(cluster, collector, kills)
+        stopped = agent.stop()
+
+    found = [each for each in collected.logs(collector) if _is_ours(cluster, each)]
+    assert len(found) >= kills
+    wrong = collections.Counter(filter(None, map(_fault, found)))
+    assert not wrong, f"of {len(found)} kills: {wrong.most_common(10)}"
+    assert stopped.every_mark_is_reported(), stopped.stderr
+    assert stopped.sums["logs"]["delivered"] == stopped.sums["logs"]["produced"]
+
+
+def _options(cluster: kube_node.Cluster, source: str) -> dict[str, Any]:
+    own = {"endpoint": cluster.node.url, "ca_file": str(cluster.node.ca)}
+    metadata = ["k8s.pod.name", "k8s.pod.uid", "k8s.container.name", "container.id"]
+    return {
+        "source": source,
+        "extract": {"metadata": metadata},
+        "filter": {"node": "node-1"},
+        **({"kubelet": own} if source == "kubelet" else {}),
+    }
+
+
+def _churn(cluster: kube_node.Cluster, collector: real_collector.Collector, kills: int) -> None:
+    """Replace the oldest pod by a new one until there are so many records."""
+    pods: collections.deque[dict[str, Any]] = collections.deque()
+    for number in itertools.count():
+        if collector.output.exists() and collector.output.read_text().count(_RECORD) >= kills:
+            break
+        pods.append(cluster.run(_pod(number)))
+        if len(pods) == PODS_AT_ONCE:
+            _end(cluster, pods.popleft())
+    for pod in pods:
+        _end(cluster, pod)
+
+
+def _pod(number: int) -> dict[str, Any]:
+    """Of every four, one whose dead containers are started again."""
+    name = f"p{number}-{time.monotonic_ns() % 10**6}"
+    eaters = (kubelet.container(one, "hog", f"comm={name}-{one}", "eat=100M") for one in CONTAINERS)
+    policy = "Never" if number % 4 else "Always"
+    parts = {"metadata": {"namespace": NAMESPACE}, "spec": {"restartPolicy": policy}}
+    return kubelet.pod(name, *eaters, **parts)
+
+
+def _end(cluster: kube_node.Cluster, pod: dict[str, Any]) -> None:
+    """Delete it as `kubectl delete` does, once each of its containers has died."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not _died(cluster.now(pod)):
+        assert time.monotonic() < deadline, f"{pod['metadata']['name']} lives"
+        time.sleep(0.1)
+    cluster.api.request("DELETE", cluster.api.path_of(pod))
+
+
+def _died(pod: dict[str, Any]) -> bool:
+    statuses = pod["status"].get("containerStatuses", [])
+    return bool(statuses) and all("terminated" in str(one) for one in statuses)
+
+
+def _is_ours(cluster: kube_node.Cluster, found: collected.Found) -> bool:
+    return str(found.attributes["process.linux.cgroup"]).startswith(f"{cluster.node.cgroup}/")
+
+
+def _fault(found: collected.Found) -> str:
+    """What is wrong with a record's names; empty if nothing is."""
+    workload = paths.parse(found.attributes["process.linux.cgroup"])
+    named = "-".join(str(found.resource.get(f"k8s.{each}.name")) for each in ("pod", "container"))
+    ids = found.resource.get("k8s.pod.uid"), found.resource.get("container.id")
+    if "None" in named:
+        return f"unnamed: {found.resource.get('k8s.match')}, {found.resource.get('k8s.miss')}"
+    if named != found.attributes["process.executable.name"]:
+        return f"misnamed: {named} for {found.attributes['process.executable.name']}"
+    return "" if ids == (workload.pod_uid, workload.container_id) else f"wrong ids: {ids}"
