@@ -19,7 +19,7 @@ KERNEL_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs
 
 # Every object of bpf/ is made by the one Makefile there.
 .NOTPARALLEL:
-.PHONY: help deps venv bpf run demo test lint kernels bench image docs fmt clean
+.PHONY: help deps venv bpf run demo test lint kernels chaos bench image docs fmt clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r verb text; do printf '%-16s%s\n' "$$verb" "$$text"; done
@@ -55,6 +55,10 @@ lint: venv ## ruff, mypy, the layers of imports, clang-format, generated files
 kernels: venv ## boot Debian's kernels 5.10 to 7.x in QEMU and run tests/kernels inside
 	@tools/deps.sh $(KERNEL_PACKAGES)
 	$(BIN)/python -P -m pytest --installed --kernels tests/kernels $(ARGS)
+
+chaos: venv ## 1,000 kills in pods that come and go: each is named, and named right
+	@tools/deps.sh $(TEST_PACKAGES)
+	$(BIN)/python -P -m pytest --installed --kills 1000 tests/e2e/test_k8s_churn.py $(ARGS)
 
 bench: venv ## run the benchmarks, as ratios within one run
 	@for bench in tests/benchmarks/bench_*.py; do \

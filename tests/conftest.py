@@ -48,6 +48,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kernels", action="store_true", help="boot other kernels in QEMU (`make kernels` does)"
     )
+    parser.addoption(
+        "--kills", type=int, default=50, help="kills of a test under churn (`make chaos`: 1000)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

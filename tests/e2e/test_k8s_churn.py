@@ -120,7 +120,7 @@ def _died(pod: dict[str, Any]) -> bool:
 
 
 def _is_ours(cluster: kube_node.Cluster, found: collected.Found) -> bool:
-    return str(found.attributes["process.linux.cgroup"]).startswith(f"{cluster.node.cgroup}/")
+    return str(found.attributes.get("process.linux.cgroup")).startswith(f"{cluster.node.cgroup}/")
 
 
 def _fault(found: collected.Found) -> str:

@@ -110,7 +110,7 @@ class Scene:
     def _of(self, pod_uid: str) -> list[collected.Found]:
         part = f"/pod{pod_uid}/"
         logs = collected.logs(self._collector)
-        return [each for each in logs if part in each.attributes["process.linux.cgroup"]]
+        return [each for each in logs if part in each.attributes.get("process.linux.cgroup", "")]
 
     def hash_of(self, name: str) -> str:
         """What a static pod's cgroup is called after."""
@@ -223,15 +223,21 @@ def test_worker_whose_first_process_lives(scene: Scene) -> None:
 
 
 def test_pod_that_is_gone_when_it_is_killed(scene: Scene) -> None:
-    """Deleted by force: the API server forgets it at once, and then it eats instead of ending."""
-    script = "trap 'exec hog comm=main eat=100M' TERM; while :; do sleep 0.1; done"
+    """Deleted by force: the API server forgets it at once, and then it eats instead of ending.
+
+    A worker of it dies before, so that whoever is asked for names has seen the pod.
+    """
+    loop = "trap 'exec hog comm=main eat=100M' TERM; while :; do sleep 0.1; done"
+    script = f"hog comm=worker eat=100M; {loop}"
     pod = scene.run("short", kubelet.container("main", "sh", "-c", script))
-    scene.until_running(pod)
+    scene.kills(pod["metadata"]["uid"])
     scene.cluster.api.delete(pod)
 
-    (found,) = scene.kills(pod["metadata"]["uid"])
+    worker, main = scene.kills(pod["metadata"]["uid"], 2)
 
-    check(scene, found, pod, "main")
+    check(scene, worker, pod, "main")
+    check(scene, main, pod, "main")
+    assert main.attributes["process.executable.name"] == "main"
 
 
 def test_static_pod(scene: Scene) -> None:
