@@ -13,15 +13,19 @@ def _hex(chance: random.Random, length: int) -> str:
     return "".join(chance.choice("0123456789abcdef") for _ in range(length))
 
 
+def _container_id(number: int, instance: int) -> str:
+    return _hex(random.Random(f"{number}/{instance}"), 64)
+
+
 def pod(number: int = 0, *, version: int = 1, restarts: int = 0) -> Json:
     """A pod of a Deployment, one of 40; of the size that pods of a real cluster have (7 kB)."""
     chance = random.Random(number)
     app = f"app-{number % 40}"
     template = f"{number % 40 * 7919:010x}"
     image = f"registry.example.com/team-{number % 7}/{app}"
-    ids = [_hex(random.Random(f"{number}/{instance}"), 64) for instance in range(restarts + 1)]
+    ids = [_container_id(number, instance) for instance in (restarts - 1, restarts)]
     ended = (
-        {"exitCode": 137, "reason": "OOMKilled", "containerID": f"containerd://{ids[-2]}"}
+        {"exitCode": 137, "reason": "OOMKilled", "containerID": f"containerd://{ids[0]}"}
         if restarts
         else None
     )
@@ -84,7 +88,7 @@ def pod(number: int = 0, *, version: int = 1, restarts: int = 0) -> Json:
             "containerStatuses": [
                 {
                     "name": app,
-                    "containerID": f"containerd://{ids[-1]}",
+                    "containerID": f"containerd://{ids[1]}",
                     "image": f"{image}:v1",
                     "imageID": f"{image}@sha256:{number % 40:064x}",
                     "restartCount": restarts,
