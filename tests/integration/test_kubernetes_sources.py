@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import pathlib
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from doubles import containerd, kube_apiserver, kube_objects, kube_sink, kubelet
 
+from otel_oom.kubernetes import kubeconfig
 from otel_oom.kubernetes.api import Api, Limits
 from otel_oom.kubernetes.credentials import FileCredentials
 from otel_oom.kubernetes.kubelet import Kubelet
@@ -194,6 +196,28 @@ def _account(namespace: str, *verbs: str) -> list[dict[str, Any]]:
         "subjects": [{"kind": "ServiceAccount", **meta}],
     }
     return [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}, role, binding]
+
+
+async def test_a_kubeconfig_opens_the_real_server(
+    api_server: kube_apiserver.ApiServer, namespace: str, tmp_path: pathlib.Path
+) -> None:
+    cluster = {"server": api_server.url, "certificate-authority": str(api_server.ca)}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "it",
+        "clusters": [{"name": "it", "cluster": cluster}],
+        "users": [{"name": "it", "user": {"token": kube_apiserver.ADMIN}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(config))
+    api = Api(await kubeconfig.load(str(path), None), user_agent="otel-oom/test")
+    one = Selection(fields=f"metadata.name={namespace}")
+    source = Reflector(api, {Kind.NAMESPACE: one})
+    async with told(source) as sink:
+        await until(source.is_synced)
+    assert set(sink.versions(Kind.NAMESPACE)) == {namespace}
 
 
 @pytest.mark.root
