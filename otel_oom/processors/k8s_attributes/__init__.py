@@ -15,7 +15,7 @@ from otel_oom.pipeline import accounting, component
 from otel_oom.pipeline.component import State, Status
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.processors.k8s_attributes import chunks, cluster, kills
+from otel_oom.processors.k8s_attributes import chunks, cluster, doctor, kills
 from otel_oom.processors.k8s_attributes.chunks import Chunk
 from otel_oom.processors.k8s_attributes.config import Config
 from otel_oom.processors.k8s_attributes.enrich import Enriched, Enricher
@@ -159,4 +159,5 @@ FACTORY = component.Factory(
     create=K8sAttributesProcessor,
     signals=dict.fromkeys(Signal, component.Stability.ALPHA),
     aliases=("k8sattributes",),
+    doctor=doctor.checks,
 )

@@ -310,7 +310,8 @@ class Config:
     """Accepted and without effect: nothing is gone through again without a reason."""
 
     pod_delete_grace_period: Duration = Duration(120.0)
-    """How long a pod that is gone is still known: its last records come late. Default 120s."""
+    """How long a pod that is gone is still known: its last records come late. Default 120s; of
+    more than 4096 that are gone the oldest are forgotten earlier, and counted."""
 
     late_timeout: Duration = Duration(2.0)
     """How long a log record or a span waits for its pod or container to become known; then it goes

@@ -14,7 +14,9 @@ from otel_oom.kubernetes.source import Kind, Object
 from otel_oom.processors.k8s_attributes.pods import CONFIG_HASH, Entry, Instance
 
 GRACE_S = 120.0
-MOST_GONE = 16384
+MOST_GONE = 4096
+"""Pods and others that are gone and still known: 14 MiB of pods."""
+
 _SYSTEM_NAMESPACE = "kube-system"
 
 Key = Hashable
