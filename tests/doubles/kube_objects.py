@@ -90,3 +90,33 @@ def reader(namespace: str, name: str, *verbs: str) -> list[dict[str, Any]]:
             "subjects": [{"kind": "ServiceAccount", **meta}],
         },
     ]
+
+
+def cluster_reader(namespace: str, name: str) -> list[dict[str, Any]]:
+    """A service account that may list and watch what processors of attributes ask for, everywhere."""
+    rbac = "rbac.authorization.k8s.io"
+    core = ["pods", "namespaces", "nodes"]
+    apps = ["replicasets", "deployments", "statefulsets", "daemonsets"]
+    verbs = ["get", "list", "watch"]
+    rules = [
+        {"apiGroups": [""], "resources": core, "verbs": verbs},
+        {"apiGroups": ["apps"], "resources": apps, "verbs": verbs},
+        {"apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": verbs},
+    ]
+    account = {"name": name, "namespace": namespace}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": rules,
+        },
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "ServiceAccount", **account}],
+        },
+    ]
