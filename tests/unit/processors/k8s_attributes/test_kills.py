@@ -98,6 +98,20 @@ async def test_other_records_stay_as_they_are(monkeypatch):
     assert third == {}
 
 
+async def test_what_a_record_says_itself_stays(monkeypatch):
+    """As when another agent's processor was there before."""
+    batch = logs(kill(**{"oom.container.memory.limit": 7, "k8s.pod.priority_class": "own"}))
+    async with enriching.running(monkeypatch, objects.Objects(objects.pod(spec=SPEC))) as bench:
+        await bench.consume(batch)
+    (record,) = bench.end.batches[0].data.resource_logs[0].scope_logs[0].log_records
+    keys = [pair.key for pair in record.attributes]
+    assert len(keys) == len(set(keys)), "a key twice"
+    found = otlp.attributes(record.attributes)
+    assert found["oom.container.memory.limit"] == 7
+    assert found["k8s.pod.priority_class"] == "own"
+    assert found["oom.container.memory.request"] == 64 * MIB
+
+
 async def test_a_kills_span_has_the_same(monkeypatch):
     span = Span(name="oom.kill")
     message = ResourceSpans(scope_spans=[ScopeSpans(spans=[span, Span(name="other")])])
