@@ -1,7 +1,8 @@
 """A container of a pod's manifest, run with runc as a kubelet and containerd would have it run.
 
 Of the manifest it takes the command, user, capabilities, mounts and what of the host it sees. The
-volumes `config` and `state` are folders of the test; every other is the host's own path.
+volumes `config`, `state` and `container-logs`, which only a kubelet's host has, are folders of the
+test; every other is the host's own path.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ def running(
 ) -> Iterator[container.Container]:
     """The first container of a pod's spec; `folder` has its `config`, and gets its `state`."""
     spec = pod["containers"][0]
-    state = folder / "state"
+    state, links = folder / "state", folder / "container-logs"
     state.mkdir()
+    links.mkdir()
     sources = {
         volume["name"]: volume["hostPath"]["path"]
         for volume in pod["volumes"]
         if "hostPath" in volume
-    } | {"config": str(folder / "config"), "state": str(state)}
+    } | {"config": str(folder / "config"), "state": str(state), "container-logs": str(links)}
     mounts = [_mount(sources[mount["name"]], mount) for mount in spec["volumeMounts"]]
     with container.root_of(image) as (root, config):
         environment = [*config["Env"], "NODE_NAME=node-1"]
