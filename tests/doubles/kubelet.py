@@ -11,6 +11,7 @@ CNI plugin is needed, and their cgroups stand below one of its own.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import pathlib
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from doubles import (
+    cache,
     certificates,
     cgroup_tree,
     containerd,
@@ -178,22 +180,20 @@ def running(
     runtime: containerd.Containerd, api: kube_apiserver.ApiServer | None = None
 ) -> Iterator[Kubelet]:
     """A kubelet, ready when yielded. Its pods and all that it made are gone at the end."""
-    (port,) = real_collector.free_ports(1)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="kubelet-"))
-    node = Kubelet(folder, port)
-    had_state = _STATE.exists()
-    cgroup_tree.make(node.cgroup)
-    try:
-        with _kernel_flags(), _process(node, node.command(runtime, _join(folder, api))):
-            yield node
-    finally:
-        runtime.discard_all()
-        containerd.unmount_below(folder)
-        cgroup_tree.remove(node.cgroup)
-        _remove_links(folder)
-        if not had_state:
-            shutil.rmtree(_STATE, ignore_errors=True)
-        shutil.rmtree(folder)
+    with _alone(), _kernel_flags(), _own_state():
+        (port,) = real_collector.free_ports(1)
+        node = Kubelet(folder, port)
+        cgroup_tree.make(node.cgroup)
+        try:
+            with _process(node, node.command(runtime, _join(folder, api))):
+                yield node
+        finally:
+            runtime.discard_all()
+            containerd.unmount_below(folder)
+            cgroup_tree.remove(node.cgroup)
+            _remove_links(folder)
+            shutil.rmtree(folder)
 
 
 def _join(folder: pathlib.Path, api: kube_apiserver.ApiServer | None) -> pathlib.Path | None:
@@ -234,6 +234,14 @@ def _answers(node: Kubelet) -> bool:
 
 
 @contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One kubelet at a time: another would take this one's kernel flags for the machine's own."""
+    with (cache.folder("kubelet") / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def _kernel_flags() -> Iterator[None]:
     """Set back what a kubelet sets for the whole machine."""
     root = pathlib.Path("/proc/sys")
@@ -243,6 +251,17 @@ def _kernel_flags() -> Iterator[None]:
     finally:
         for name, value in before.items():
             (root / name).write_text(value)
+
+
+@contextlib.contextmanager
+def _own_state() -> Iterator[None]:
+    """Leave no folder for plugins that was not there before."""
+    had_state = _STATE.exists()
+    try:
+        yield
+    finally:
+        if not had_state:
+            shutil.rmtree(_STATE, ignore_errors=True)
 
 
 def _remove_links(folder: pathlib.Path) -> None:
