@@ -129,7 +129,8 @@ def _fault(found: collected.Found) -> str:
     named = "-".join(str(found.resource.get(f"k8s.{each}.name")) for each in ("pod", "container"))
     ids = found.resource.get("k8s.pod.uid"), found.resource.get("container.id")
     if "None" in named:
-        return f"unnamed: {found.resource.get('k8s.match')}, {found.resource.get('k8s.miss')}"
+        why = f"{found.resource.get('k8s.match')}, {found.resource.get('k8s.miss')}"
+        return f"unnamed: {found.attributes['process.executable.name']}: {why}"
     if named != found.attributes["process.executable.name"]:
         return f"misnamed: {named} for {found.attributes['process.executable.name']}"
     return "" if ids == (workload.pod_uid, workload.container_id) else f"wrong ids: {ids}"

@@ -16,8 +16,9 @@ _MOST_KNOWN = 4096
 _MOST_TIMEOUTS = 5
 """For how many time-outs a resource is worth waiting for: some never become known."""
 
-LOOK_S = 0.25
-"""Between two looks at whoever waits: a kubelet and a node's links tell of no change."""
+LOOK_S = 0.1
+"""Between two looks at whoever waits: a kubelet and a node's links tell of no change, and the
+link of an instance that dies while its pod is deleted does not last."""
 
 _PAUSE_S = 0.02
 """Between two looks, so that a storm of changes costs little."""
