@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import time
 
 import pytest
 import yaml
-from doubles import container, memory_cgroup, pod_container
+from doubles import container, containerd, memory_cgroup, pod_container
 
 pytestmark = [pytest.mark.image, pytest.mark.root]
 
@@ -20,6 +21,7 @@ exporters: {file: {path: /var/lib/otel-oom/oom.jsonl, flush_interval: 100ms}}
 service: {pipelines: {logs: {exporters: [file]}, traces: {exporters: [file]}, metrics: {exporters: [file]}}}
 """
 """Over the manifest's configuration: where there is neither a cluster nor a collector."""
+AGENT_BIN = "/opt/otel-oom/bin"
 CAPABILITIES = ("CAP_BPF", "CAP_PERFMON")
 MIB = 1 << 20
 PATIENCE_S = 60.0
@@ -98,6 +100,34 @@ def test_the_image_records_a_kill_as_the_daemonset_runs_it(
     assert (probe.returncode, probe.stderr) == (0, "")
     assert agent.process.returncode == 0, printed + complained
     assert "receivers/oom: StatusOK: mode core" in complained
+
+
+@pytest.mark.containerd
+def test_its_programs_load_under_the_default_seccomp_profile(image: str) -> None:
+    """That of a real containerd, which is what `RuntimeDefault` means; as root of two rights."""
+    usual = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP"
+    usual += " NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
+    rights = [part for name in usual.split() for part in ("--cap-drop", f"CAP_{name}")]
+    rights += [part for name in CAPABILITIES for part in ("--cap-add", name)]
+    host = [
+        part
+        for path in ("/proc", "/sys")
+        for part in ("--mount", f"type=bind,src={path},dst=/host{path},options=rbind:ro")
+    ]
+    with containerd.running() as runtime, container.root_of(image) as (root, _):
+        run = ("run", "--rm", "--seccomp", *rights, *host, "--rootfs", str(root), "seccomp")
+        said = runtime.ask(
+            *run,
+            f"{AGENT_BIN}/otel-oom",
+            "doctor",
+            "--set",
+            "receivers.oom.root_path=/host",
+            "--set",
+            "receivers.storage.root_path=/host",
+        )
+
+    assert re.search(r"^ok +rights +uid 0, CapEff 0xc000000000$", said, re.MULTILINE), said
+    assert re.search(r"^ok +probes .*verified instructions$", said, re.MULTILINE), said
 
 
 def test_the_image_has_no_compiler_and_no_pip(image: str) -> None:
