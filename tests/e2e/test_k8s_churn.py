@@ -87,13 +87,20 @@ def _churn(cluster: kube_node.Cluster, collector: real_collector.Collector, kill
     """Replace the oldest pod by a new one until there are so many records."""
     pods: collections.deque[dict[str, Any]] = collections.deque()
     for number in itertools.count():
-        if collector.output.exists() and collector.output.read_text().count(_RECORD) >= kills:
+        if _has_come(cluster, collector, kills):
             break
         pods.append(cluster.run(_pod(number)))
         if len(pods) == PODS_AT_ONCE:
             _end(cluster, pods.popleft())
     for pod in pods:
         _end(cluster, pod)
+
+
+def _has_come(cluster: kube_node.Cluster, collector: real_collector.Collector, kills: int) -> bool:
+    """Whether there are so many records of ours; all are read only when there are enough at all."""
+    if not collector.output.exists() or collector.output.read_text().count(_RECORD) < kills:
+        return False
+    return len([each for each in collected.logs(collector) if _is_ours(cluster, each)]) >= kills
 
 
 def _pod(number: int) -> dict[str, Any]:
