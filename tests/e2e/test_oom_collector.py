@@ -16,7 +16,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from doubles import agent_process, certificates, collected, memory_cgroup, real_collector, sleeper
+from doubles import (
+    agent_process,
+    certificates,
+    collected,
+    memory_cgroup,
+    oom_contract,
+    real_collector,
+    sleeper,
+)
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -26,23 +34,6 @@ pytestmark = [pytest.mark.root, pytest.mark.go]
 
 MIB = 1 << 20
 SCHEMA_URL = re.compile(r"https://opentelemetry\.io/schemas/\d+\.\d+\.\d+")
-
-CONTRACT = """
-process.pid process.vpid process.parent_pid process.executable.name process.command_args
-process.creation.time process.user.id process.linux.cgroup process.exit.code
-oom.exit.confirmed oom.exit.latency oom.constraint
-oom.victim.memory.anon oom.victim.memory.file oom.victim.memory.shmem oom.victim.memory.swap
-oom.victim.memory.page_tables oom.victim.memory.virtual oom.victim.score_adj oom.victim.score
-oom.trigger.process.pid oom.trigger.process.executable.name oom.trigger.cgroup
-oom.trigger.is_victim oom.limit.cgroup oom.limit.bytes oom.limit.usage oom.limit.peak
-oom.cgroup.usage oom.cgroup.limit oom.cgroup.memory.anon oom.cgroup.memory.file
-oom.cgroup.memory.shmem oom.cgroup.memory.slab oom.cgroup.memory.kernel_stack
-oom.cgroup.memory.page_tables oom.allocation.order oom.allocation.gfp_flags
-oom.group oom.episode.id oom.episode.role oom.episode.kills oom.cgroup.kill_count
-oom.processes oom.capture.mode
-oom.psi.some.avg10 oom.psi.full.avg10 linux.psi.memory.some.avg10 linux.psi.memory.full.avg10
-"""
-"""What users' queries stand on: each is on the record, or `oom.missing` says why not."""
 
 
 @pytest.fixture
@@ -59,7 +50,7 @@ def check_record(
     has, told = found.attributes, collected.missing(found.attributes)
     absent = [
         key
-        for key in CONTRACT.split()
+        for key in oom_contract.ATTRIBUTES.split()
         if key not in has and not collected.is_told_missing(key, told)
     ]
     assert not absent, f"neither there nor in oom.missing: {absent}"
