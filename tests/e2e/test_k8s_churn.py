@@ -1,7 +1,9 @@
 """Kills while pods come and go: none without a name, none with another's.
 
 A victim's command is its pod's and its container's name, so the record carries the truth beside
-what was found out. `make chaos` makes 1,000 kills, `make test` some of them.
+what was found out. `make chaos` makes 1,000 kills and lets none be without a name, `make test` some
+of them: there two may have waited `late_timeout` in vain for their container's name, and say so. A busy
+node tells it later than that of some two in a thousand.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ NAMESPACE = "churn"
 PODS_AT_ONCE = 5
 CONTAINERS = ("a", "b", "c", "d", "e")
 PATIENCE_S = 60.0
+LONG = 1000
+LATE = "pod_uid, container_unknown"
+"""The pod is right, and the record says that its container was not known."""
 _RECORD = '"eventName":"oom.kill"'
 
 
@@ -67,7 +72,9 @@ def test_every_kill_is_named_and_named_right(
     found = [each for each in collected.logs(collector) if _is_ours(cluster, each)]
     assert len(found) >= kills
     wrong = collections.Counter(filter(None, map(_fault, found)))
-    assert not wrong, f"of {len(found)} kills: {wrong.most_common(10)}"
+    late = [fault for fault in wrong.elements() if fault.endswith(LATE)]
+    assert len(late) <= (2 if kills < LONG else 0), f"of {len(found)} kills: {late}"
+    assert len(late) == wrong.total(), f"of {len(found)} kills: {wrong.most_common(10)}"
     assert stopped.every_mark_is_reported(), stopped.stderr
     assert stopped.sums["logs"]["delivered"] == stopped.sums["logs"]["produced"]
 
