@@ -134,3 +134,29 @@ def pids_in(messages: Iterable[Any]) -> set[int]:
         for attribute in record.attributes
         if attribute.key == "process.pid"
     }
+
+
+async def fill(agent: exporting.Agent, exporter: Any) -> None:
+    for _ in range(100):
+        await agent.consume(exporter, exporting.logs("x" * 20_000))
+
+
+@pytest.mark.root
+async def test_a_full_disk_refuses_and_takes_again_once_there_is_room(tmp_path):
+    """A real file system that is full, and then larger; what it had taken all arrives."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", tmp_path], check=True)
+    destination = keeping.Destination(is_up=False)
+    try:
+        async with keeping.running(tmp_path, destination) as (agent, exporter):
+            with pytest.raises(errors.Refused, match="make room on its disk") as refused:
+                await fill(agent, exporter)
+            assert refused.value.reason == "storage_full"
+            taken = agent.sum()["held"]
+            assert taken > 1
+            subprocess.run(["mount", "-o", "remount,size=4m", tmp_path], check=True)
+            await agent.consume(exporter, exporting.logs("again"))
+            destination.is_up = True
+            await keeping.until(lambda: "held" not in agent.sum())
+        assert agent.sum() == {"delivered": taken + 1, "storage_full": 1}
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

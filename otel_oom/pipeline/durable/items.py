@@ -11,7 +11,8 @@ from typing import Protocol
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.database import Database
 
-_FIELDS = "id, signal, items, crc, body"
+_FIELDS = "id, signal, CAST(items AS INTEGER), crc, CAST(body AS BLOB), typeof(body) = 'blob'"
+"""SQLite keeps any type in any column, and damage may change it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class Items:
     async def totals(self) -> list[Total]:
         """What is there, by signal."""
         statement = (
-            "SELECT signal, count(*), sum(items), sum(length(body)) FROM items "
+            "SELECT signal, count(*), sum(CAST(items AS INTEGER)), "
+            "sum(length(CAST(body AS BLOB))) FROM items "
             "WHERE queue = ? GROUP BY signal"
         )
         rows = await self._database.read(
@@ -83,7 +85,7 @@ class Items:
         rows = await self._database.read(
             lambda connection: connection.execute(statement, values).fetchall()
         )
-        return [_item(*row) for row in rows]
+        return [_item(row) for row in rows]
 
     async def remove(self, ids: Sequence[int]) -> None:
         """Forget requests whose fate is known."""
@@ -111,8 +113,9 @@ def _crc(signal: str, items: int, body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(f"{signal} {items}".encode()))
 
 
-def _item(id_: int, signal: str, items: int, crc: int, body: bytes) -> Item:
-    is_whole = isinstance(body, bytes) and crc == _crc(signal, items, body)
+def _item(row: tuple[int, str, int, int, bytes, int]) -> Item:
+    id_, signal, items, crc, body, is_blob = row
+    is_whole = bool(is_blob) and crc == _crc(signal, items, body)
     return Item(id_, _signal(signal), items, body, is_whole)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from typing import NamedTuple
 
 from otel_oom import errors
 from otel_oom.pipeline.component import Settings
@@ -25,6 +26,13 @@ class Outcome(enum.Enum):
     """Nothing yet, and it was not counted: the agent stops, and its holder keeps it."""
 
 
+class Settled(NamedTuple):
+    """How a request ended; `why` has the words of who did not take it."""
+
+    outcome: Outcome
+    why: str = ""
+
+
 class Account:
     """Counts the final outcome of each request; nothing but a cancellation goes through it."""
 
@@ -34,20 +42,20 @@ class Account:
         self._journal = journal
         self._then = then
 
-    async def settle(self, request: Request, *, keeps: bool = False) -> Outcome:
+    async def settle(self, request: Request, *, keeps: bool = False) -> Settled:
         """Send to the end and count it, with no suspension between outcome, count and return.
 
         `keeps`: whether who holds it keeps what the stop of the agent breaks off.
         """
         try:
             answer = await self._then.send(request)
-        except errors.Permanent:
+        except errors.Permanent as failure:
             self._count("exporter_send_failed", request, request.items)
             self._ledger.rejected(self._name, request.signal, request.items)
-            return Outcome.REFUSED
+            return Settled(Outcome.REFUSED, str(failure))
         except errors.GaveUp as failure:
             if keeps and failure.reason == "shutdown":
-                return Outcome.STOPPED
+                return Settled(Outcome.STOPPED, str(failure))
             self._journal.note(Condition.DROPPING, str(failure))
             self.drop(request, failure.reason)
         except Exception:  # noqa: BLE001  # one request must not end the consumer
@@ -55,8 +63,8 @@ class Account:
             self.drop(request, "internal_error")
         else:
             self._taken(request, answer)
-            return Outcome.TAKEN
-        return Outcome.DROPPED
+            return Settled(Outcome.TAKEN)
+        return Settled(Outcome.DROPPED)
 
     def drop(self, request: Request, reason: str) -> None:
         """Count a request that is given up after the exporter had taken it."""

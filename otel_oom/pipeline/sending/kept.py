@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 _AHEAD = 16
 """Requests that are read at a time."""
 
+_AGAIN_S = 1.0
+"""After a reading that failed."""
+
 
 class Kept:
     """The entry of an exporter whose queue is in a storage."""
@@ -72,12 +75,15 @@ class Kept:
                 f"the sending queue is full ({self._config.queue_size} {self._config.sizer})"
             )
         self._size += size  # before it is written, so that others do not take the same room
+        adding = asyncio.ensure_future(self._add(items, request, size))
         try:
-            await self._add(items, request)
-        except errors.StorageError as error:
-            self._size -= size
-            raise errors.Refused(str(error), reason=error.reason) from error
-        self._came.set()
+            await asyncio.shield(adding)
+        except asyncio.CancelledError:
+            with contextlib.suppress(errors.Refused):
+                await adding
+                # The caller counts it as dropped; then ours is a copy.
+                self._settings.ledger.copied(request.signal, request.items)
+            raise
 
     async def shutdown(self) -> None:
         """Send what can be sent in the time that the caller gives; the rest stays on the disk."""
@@ -100,12 +106,12 @@ class Kept:
         if not item.is_whole:
             return await self._leave_out(item)
         request = Request(item.signal, item.body, item.items)
-        outcome = await self._account.settle(request, keeps=True)
+        outcome, why = await self._account.settle(request, keeps=True)
         if outcome is Outcome.STOPPED:
             return False
         self._held[item.signal] -= item.items  # with the count, before anything else can run
         if outcome is Outcome.REFUSED:
-            await self._written(item, self._started().bury(item.id, "refused by the destination"))
+            await self._written(item, self._started().bury(item.id, why))
         else:
             await self._written(item, self._started().remove([item.id]))
         return True
@@ -145,26 +151,21 @@ class Kept:
             found = await self._started().after(self._last_id, _AHEAD)
         except errors.StorageError as error:
             _log.error("exporter %s cannot read its queue: %s", self._settings.name, error)
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._came.set)
             return False
         self._read.extend(found)
         if found:
             self._last_id = found[-1].id
         return bool(found)
 
-    async def _add(self, items: Items, request: Request) -> None:
-        """Write it. A caller that is cancelled counts it as dropped; then ours is a copy."""
-        adding = asyncio.ensure_future(
-            items.add(request.signal, request.items, request.body, is_critical=True)
-        )
+    async def _add(self, items: Items, request: Request, size: int) -> None:
         try:
-            await asyncio.shield(adding)
-        except asyncio.CancelledError:
-            with contextlib.suppress(errors.StorageError):
-                await adding
-                self._settings.ledger.copied(request.signal, request.items)
-                self._held[request.signal] += request.items
-            raise
+            await items.add(request.signal, request.items, request.body, is_critical=True)
+        except errors.StorageError as error:
+            self._size -= size
+            raise errors.Refused(str(error), reason=error.reason) from error
         self._held[request.signal] += request.items
+        self._came.set()
 
     def _started(self) -> Items:
         if self._items is None:

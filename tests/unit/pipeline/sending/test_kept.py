@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import pathlib
 import sqlite3
@@ -78,7 +79,7 @@ async def test_what_is_refused_for_good_is_a_dead_letter_and_stops_nobody(tmp_pa
         await agent.consume(exporter, batch("good"))
         await until(lambda: agent.sum() == {"rejected": 1, "delivered": 1})
     ((reason, body),) = rows(tmp_path, "dead_letters", "reason, body")
-    assert (reason, body) == ("refused by the destination", bodies("bad")[0])
+    assert (reason, body) == ("400 bad request", bodies("bad")[0])
     assert rows(tmp_path, "items") == []
 
 
@@ -102,6 +103,9 @@ async def test_a_full_queue_refuses_and_has_room_again(tmp_path):
         "UPDATE items SET items = 7 WHERE id = 2",
         "UPDATE items SET signal = 'profiles' WHERE id = 2",
         "UPDATE items SET body = 'text' WHERE id = 2",
+        "UPDATE items SET body = 12345 WHERE id = 2",
+        "UPDATE items SET items = '3 apples' WHERE id = 2",
+        "UPDATE items SET crc = 'text' WHERE id = 2",
     ],
 )
 async def test_a_damaged_request_is_left_out_and_counted_and_the_others_are_sent(tmp_path, damage):
@@ -116,6 +120,18 @@ async def test_a_damaged_request_is_left_out_and_counted_and_the_others_are_sent
     assert destination.bodies == bodies("a", "c")
     assert agent.sum()["storage_damaged"] >= 1
     assert [row[0] for row in rows(tmp_path, "dead_letters", "reason")] == ["damaged on the disk"]
+
+
+async def test_a_caller_that_is_cancelled_leaves_a_copy_and_the_sum_closes(tmp_path):
+    destination = Destination()
+    async with keeping.running(tmp_path, destination) as (agent, exporter):
+        handing = asyncio.ensure_future(agent.consume(exporter, batch("a")))
+        await asyncio.sleep(0)  # it has begun
+        handing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await handing
+        await until(lambda: agent.sum() == {"delivered": 1, "shutdown": 1})
+    assert destination.bodies == bodies("a")
 
 
 async def test_each_exporter_has_its_own(tmp_path):
