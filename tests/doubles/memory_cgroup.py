@@ -40,6 +40,14 @@ class Unavailable(Exception):
     """This machine gives no memory cgroup; the text says why, and what would help."""
 
 
+class KilledAnother(Exception):
+    """The kernel killed a process that the test counted on, besides the victim or instead.
+
+    It does when the victim's memory is slow to come back, and nothing here may forbid it
+    (CAP_SYS_RESOURCE). Nothing was learnt then, so the test is run once more (pyproject.toml).
+    """
+
+
 class MemoryCgroup:
     """One cgroup directory. `parent` is None for the one that `temporary` made."""
 
@@ -145,6 +153,13 @@ class MemoryCgroup:
 
     def _write(self, name: str, text: str) -> None:
         (self.path / name).write_text(text)
+
+
+def lived(status: int) -> None:
+    """Whoever ended with this status was to live, and did."""
+    if status == -signal.SIGKILL:
+        raise KilledAnother("a process was killed beside the victim")
+    assert status == 0
 
 
 def kill(group: MemoryCgroup) -> int:

@@ -28,7 +28,7 @@ def test_the_victim_need_not_be_the_trigger() -> None:
 
         trigger = group.hog("eat=10M")
 
-        assert trigger.wait() == 0
+        memory_cgroup.lived(trigger.wait())
         assert victim.wait() == -signal.SIGKILL
         victim.stdout.close()
 
