@@ -15,7 +15,7 @@ C_FILES := $(wildcard bpf/*.[ch] bpf/*/*.[ch] tests/doubles/*.c)
 PACKAGES := clang llvm clang-format libbpf1 libbpf-dev libc6-dev python3-venv
 TEST_PACKAGES := e2fsprogs xfsprogs btrfs-progs fio containerd runc busybox-static
 IMAGE_PACKAGES := buildah runc mmdebstrap
-KERNEL_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs
+KERNEL_PACKAGES := qemu-system-x86 qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross mmdebstrap e2fsprogs
 
 # Every object of bpf/ is made by the one Makefile there.
 .NOTPARALLEL:
@@ -29,7 +29,7 @@ deps: ## install the Debian packages that are missing (as root; else say how)
 
 venv: $(VENV)/.wheel ## build the wheel and install it into .venv with its dependencies and the development tools
 
-bpf: deps ## compile the BPF programs (ARCH=arm64 for the other architecture)
+bpf: deps ## compile the BPF programs, the same for every processor
 	@$(MAKE) --no-print-directory -C bpf
 
 run: venv ## capture OOM kills: print each, append it to oom.jsonl (ARGS="--config FILE")

@@ -121,6 +121,7 @@ static void collide(const char *other, int count)
 	wait(NULL);
 }
 
+#ifdef __x86_64__
 static void call_compat(int count)
 {
 	int fd = opened(path, O_RDONLY), result;
@@ -136,6 +137,14 @@ static void call_compat(int count)
 			fail("int 0x80");
 	}
 }
+#else
+static void call_compat(int count)
+{
+	(void)count;
+	errno = ENOSYS;
+	fail("there is no second way into this kernel");
+}
+#endif
 
 static void bomb(int count)
 {

@@ -26,6 +26,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef FOPEN_PARALLEL_DIRECT_WRITES /* headers before Linux 6.2 */
+#define FOPEN_PARALLEL_DIRECT_WRITES (1 << 6)
+#endif
+
 #define MAX_BYTES (1 << 20)
 #define MAX_THREADS 256
 

@@ -17,10 +17,10 @@ import shutil
 import struct
 import subprocess
 
+from architectures import AMD64, ARM64, Architecture
 from doubles import cache
 
 _SOURCES = pathlib.Path(__file__).parents[2] / "tools" / "debian_sources.sh"
-_META = "linux-image-cloud-amd64"
 _KERNEL_PACKAGE = re.compile(r"Depends: (linux-(?:image|binary|modules|base)-\S*cloud\S*)")
 _VMLINUZ = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")  # the second from 7.x on
 
@@ -32,6 +32,18 @@ class Kernel:
     series: str
     suite: str
     has_memory_v1: bool
+    architecture: Architecture = AMD64
+
+    def __str__(self) -> str:
+        """Its series, and the processor if it is not the usual one."""
+        other = "" if self.architecture is AMD64 else f"-{self.architecture.debian}"
+        return f"{self.series}{other}"
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where it is cached."""
+        other = "" if self.architecture is AMD64 else f"-{self.architecture.debian}"
+        return cache.folder("kernels") / f"{self.suite}{other}"
 
 
 KERNELS = (
@@ -40,6 +52,11 @@ KERNELS = (
     Kernel("6.12", "trixie", has_memory_v1=False),
     Kernel("7.x", "sid", has_memory_v1=False),
 )
+ARM64_KERNELS = (
+    Kernel("6.1", "bookworm", has_memory_v1=True, architecture=ARM64),
+    Kernel("6.12", "trixie", has_memory_v1=False, architecture=ARM64),
+)
+"""One without BPF trampolines, which came to arm64 in 6.0 to 6.4, and one with them."""
 
 
 class Unavailable(Exception):
@@ -48,19 +65,19 @@ class Unavailable(Exception):
 
 def image(kernel: Kernel) -> pathlib.Path:
     """The bootable vmlinuz, from the cache when it was fetched before. Raises `Unavailable`."""
-    folder = cache.folder("kernels") / kernel.suite
+    folder = kernel.folder
     if not (folder / "vmlinuz").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _fetch(kernel.suite, folder)
+        _fetch(kernel, folder)
     return folder / "vmlinuz"
 
 
 def modules(kernel: Kernel, *names: str) -> list[pathlib.Path]:
     """Of these modules and what they need, those that are not built in. Raises `Unavailable`."""
-    folder = cache.folder("kernels") / kernel.suite
+    folder = kernel.folder
     if not (folder / "modules").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _fetch(kernel.suite, folder)
+        _fetch(kernel, folder)
     built_in = (folder / "modules" / "builtin").read_text().split()
     found: dict[str, pathlib.Path] = {}
     asked = list(names)
@@ -83,15 +100,15 @@ def _needed(module: pathlib.Path) -> list[str]:
 
 
 def release(kernel: Kernel) -> str:
-    """What `uname -r` says in it: the boot header's text (Documentation/arch/x86/boot.rst)."""
+    """What `uname -r` says in an amd64 kernel: the boot header's text (Documentation/arch/x86/boot.rst)."""
     head = image(kernel).read_bytes()[:32768]
     (offset,) = struct.unpack_from("<H", head, 0x20E)
     return head[offset + 0x200 :].split(b" ", 1)[0].decode()
 
 
-def _fetch(suite: str, folder: pathlib.Path) -> None:
+def _fetch(kernel: Kernel, folder: pathlib.Path) -> None:
     """Update the suite's own lists, download the kernel's packages, keep image and modules."""
-    apt = _Apt(suite, folder / "apt")
+    apt = _Apt(kernel, folder / "apt")
     apt.run("apt-get", "update", "-q")
     apt.run("apt-get", "download", *apt.kernel_packages(), cwd=folder)
     for package in folder.glob("*.deb"):
@@ -122,18 +139,19 @@ def _keep_modules(folder: pathlib.Path) -> None:
 class _Apt:
     """apt with the lists and sources of one suite, beside the machine's own."""
 
-    def __init__(self, suite: str, folder: pathlib.Path) -> None:
+    def __init__(self, kernel: Kernel, folder: pathlib.Path) -> None:
+        self._debian = kernel.architecture.debian
         for name in ("lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         sources = folder / "sources.list"
-        sources.write_text(subprocess.check_output([_SOURCES, suite, "--plain"], text=True))
+        sources.write_text(subprocess.check_output([_SOURCES, kernel.suite, "--plain"], text=True))
         self._config = folder / "apt.conf"
         self._config.write_text(
             f'Dir::Etc::SourceList "{sources}";\n'
             'Dir::Etc::SourceParts "-";\n'
             f'Dir::State::Lists "{folder}/lists";\n'
             f'Dir::Cache "{folder}/cache";\n'
-            'APT::Architecture "amd64";\n'
+            f'APT::Architecture "{self._debian}";\n'
             'APT::Sandbox::User "root";\n'
             'Acquire::Languages "none";\n'
         )
@@ -149,11 +167,12 @@ class _Apt:
 
     def kernel_packages(self) -> list[str]:
         """What the meta package leads to; newer kernels are split."""
+        meta = f"linux-image-cloud-{self._debian}"
         found: list[str] = []
-        asked = [_META]
+        asked = [meta]
         while asked:
             told = self.run("apt-cache", "depends", asked.pop())
-            names = set(_KERNEL_PACKAGE.findall(told)) - {_META, *found}
+            names = set(_KERNEL_PACKAGE.findall(told)) - {meta, *found}
             found += names
             asked += names
         return found

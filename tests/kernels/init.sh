@@ -1,11 +1,11 @@
 #!/bin/sh
 # The first process of the VM: mounts what the agent and the tests expect, runs the script that
 # vm.py handed in, and says its exit status. Output goes to the second serial line, because the
-# first one is the kernel's, which hands over $script and $memory_cgroup from its command line.
+# first one is the kernel's, which hands over $said, $script and $memory_cgroup from its command line.
 # shellcheck disable=SC2154
 mount -t devtmpfs dev /dev 2>/dev/null # some kernels have done it
-exec </dev/null >/dev/ttyS1 2>&1
-stty -F /dev/ttyS1 raw -echo
+exec </dev/null >"/dev/$said" 2>&1
+stty -F "/dev/$said" raw -echo
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys

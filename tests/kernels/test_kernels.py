@@ -18,8 +18,8 @@ pytestmark = pytest.mark.kernels
 
 HERE = pathlib.Path(__file__).parent
 CASES = [
-    pytest.param(kernel, version, id=f"{kernel.series}-{version}")
-    for kernel in debian_kernels.KERNELS
+    pytest.param(kernel, version, id=f"{kernel}-{version}")
+    for kernel in (*debian_kernels.KERNELS, *debian_kernels.ARM64_KERNELS)
     for version in ("v1", "v2")
     if version == "v2" or kernel.has_memory_v1
 ]
@@ -48,3 +48,13 @@ def test_every_program_loads_and_attaches_on(kernel: debian_kernels.Kernel) -> N
     told = json.loads(_run(kernel, "guest_probe.py").lines[-1])
 
     assert told == {"decision_hook": "fentry", "left_out": {}}
+
+
+@pytest.mark.parametrize("kernel", debian_kernels.ARM64_KERNELS, ids=str)
+def test_the_same_objects_load_on_arm64(kernel: debian_kernels.Kernel) -> None:
+    """The wheel has one set of objects for all processors. Trampolines need 6.4 or newer there."""
+    told = json.loads(_run(kernel, "guest_probe.py").lines[-1])
+
+    hook = "fentry" if kernel.series == "6.12" else "kprobe"
+    assert told["decision_hook"] == hook
+    assert list(told["left_out"]) == ([] if hook == "fentry" else ["fentry"])

@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import debian_kernels
+from architectures import AMD64, Architecture
 from doubles import cache, compiled
 
 _HERE = pathlib.Path(__file__).parent
@@ -31,11 +32,14 @@ _DOUBLES = _HERE.parent / "doubles"
 _TOOLS = _HERE.parents[1] / "tools"
 _PACKAGES = "python3,libbpf1,iproute2,util-linux"
 _ROOT_PYTHON = (3, 11)  # bookworm's, for which the wheels in .venv must have been chosen
+# Of Debian's essential packages, what init.sh calls.
+_ESSENTIAL = "base-files,coreutils,dash,mount,tar"
+_WHEELS = _HERE.parents[1] / "build" / "wheel"
 _EXIT = re.compile(r"^vm-exit: (\d+)\n\Z", re.MULTILINE)
-# QEMU 7.2's emulation breaks flags around cmpxchg16b, and threads of it race with the kernel's
-# patching of its own text; a loaded machine fails the timer check.
-_MACHINE = ("-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,-cx16", "-smp", "1")
-_CMDLINE = "console=ttyS0 root=PARTUUID=6f6f6d31-01 rootwait rw init=/vm-init no_timer_check panic=-1 net.ifnames=0"
+# A loaded machine fails the timer check.
+_CMDLINE = (
+    "root=PARTUUID=6f6f6d31-01 rootwait rw init=/vm-init no_timer_check panic=-1 net.ifnames=0"
+)
 _ATTEMPTS = 2
 _FIRST_SECTOR = 2048  # of the root's partition
 _MBR_DISK_ID = 440  # offset of the disk's id in the partition table; the first entry follows it
@@ -77,25 +81,31 @@ def run_in_vm(
     beyond Python and libbpf, the VM has a root of its own. A VM that dies before its script ends
     is tried once more, because emulation is not perfect.
     """
+    machine = kernel.architecture
+    lines = f"console={machine.console} said={machine.said}"
     command = [
-        "qemu-system-x86_64", *_MACHINE, "-m", str(memory_mib), "-nodefaults", "-no-reboot",
+        *machine.qemu, "-m", str(memory_mib), "-nodefaults", "-no-reboot",
         "-display", "none", "-kernel", str(debian_kernels.image(kernel)),
-        "-append", f"{_CMDLINE} memory_cgroup={cgroup} script={script.name}",
+        "-append", f"{lines} {_CMDLINE} memory_cgroup={cgroup} script={script.name}",
     ]  # fmt: skip
-    command += [*_drive("root", _root(packages)), *_drive("site", _site()), *devices]
+    command += [*_drive("root", _root(packages, machine)), *_drive("site", _site(machine))]
+    command += devices
     for _ in range(_ATTEMPTS):
-        result = _attempt(command, [script, *files], timeout_s)
+        result = _attempt(command, [script, *files], machine, timeout_s)
         if result.exit_code is not None:
             break
     return result
 
 
-def _attempt(command: list[str], files: list[pathlib.Path], timeout_s: float) -> Result:
+def _attempt(
+    command: list[str], files: list[pathlib.Path], machine: Architecture, timeout_s: float
+) -> Result:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        _pack([*files, _DOUBLES], folder / "files.tar")
+        _pack([*files, _DOUBLES], folder / "files.tar", machine)
         console, said = folder / "console", folder / "said"
-        lines = ["-serial", f"file:{console}", "-serial", f"file:{said}"]
+        lines = ["-serial", f"file:{console}", "-chardev", f"file,id=said,path={said}"]
+        lines += machine.said_device
         command = [*command, *_drive("files", folder / "files.tar"), *lines]
         with contextlib.suppress(subprocess.TimeoutExpired):  # it is killed; the console tells
             subprocess.run(command, check=True, timeout=timeout_s)
@@ -116,14 +126,14 @@ def _drive(serial: str, path: pathlib.Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _pack(files: list[pathlib.Path], target: pathlib.Path) -> None:
+def _pack(files: list[pathlib.Path], target: pathlib.Path, machine: Architecture) -> None:
     """A tar that is read as a drive, so padded to whole pages."""
     with tarfile.open(target, "w", bufsize=tarfile.RECORDSIZE) as archive:
         for file in files:
             archive.add(file, arcname=file.name, filter=_without_caches)
         for source in _DOUBLES.glob("*.c"):
-            program = compiled.binary(source.stem)
-            archive.add(program, arcname=f"cache/otel-oom/{program.parent.name}/{program.name}")
+            program, name = compiled.binary(source.stem, machine.machine), source.stem
+            archive.add(program, arcname=f"cache/otel-oom/{compiled.key(name)}/{name}")
     with target.open("ab") as padded:
         padded.write(bytes(-target.stat().st_size % 4096))
 
@@ -132,26 +142,34 @@ def _without_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in member.name else member
 
 
-def _root(more: Iterable[str]) -> pathlib.Path:
+def _root(more: Iterable[str], machine: Architecture) -> pathlib.Path:
     """The root file system: Debian 12 with Python and libbpf, and our init; kept in the cache."""
     init, packages = (_HERE / "init.sh").read_bytes(), ",".join([_PACKAGES, *more])
+    if machine is not AMD64:
+        packages += f",{_ESSENTIAL}"
     key = hashlib.sha256(init + packages.encode()).hexdigest()[:16]
-    kind, mib = ("root", 1024) if packages == _PACKAGES else ("wideroot", 2048)
+    kind, mib = ("wideroot", 2048) if more else (f"root{machine.debian}", 1024)
     image = cache.folder("vm") / f"{kind}-{key}.ext4"
     if not image.exists():
         with tempfile.TemporaryDirectory() as name:
             tree = pathlib.Path(name) / "root"
             command = [str(_TOOLS / "debian_root.sh"), str(tree), f"--include={packages}"]
+            if machine is not AMD64:
+                # Nothing of another processor can be run here: unpacked, and not set up.
+                command += [f"--architectures={machine.debian}", "--variant=extract"]
             subprocess.run(command, check=True)
             (tree / "vm-init").write_bytes(init)
             (tree / "vm-init").chmod(0o755)
-            (tree / "opt/site").mkdir()
+            (tree / "opt/site").mkdir(parents=True, exist_ok=True)
             _make_ext4(tree, image, mib, first_byte=_FIRST_SECTOR * 512)
     return image
 
 
-def _site() -> pathlib.Path:
-    """The site-packages that run these tests, as a file system; made anew when they change."""
+def _site(machine: Architecture) -> pathlib.Path:
+    """The site-packages that run these tests, as a file system; made anew when they change.
+
+    For another processor: the same wheel, and the same versions of what it needs.
+    """
     if sys.version_info[:2] != _ROOT_PYTHON:
         wanted = ".".join(map(str, _ROOT_PYTHON))
         raise Unavailable(
@@ -159,13 +177,34 @@ def _site() -> pathlib.Path:
         )
     site = pathlib.Path(sys.prefix, "lib", "python{}.{}".format(*_ROOT_PYTHON), "site-packages")
     stamp = max(path.stat().st_mtime_ns for path in site.iterdir())
-    image = (
-        cache.folder("vm")
-        / f"site-{hashlib.sha256(f'{site} {stamp}'.encode()).hexdigest()[:16]}.ext4"
-    )
-    if not image.exists():
+    key = hashlib.sha256(f"{site} {stamp}".encode()).hexdigest()[:16]
+    image = cache.folder("vm") / f"site{machine.debian}-{key}.ext4"
+    if not image.exists() and machine is AMD64:
         _make_ext4(site, image, 512)
+    elif not image.exists():
+        with tempfile.TemporaryDirectory() as name:
+            _install(pathlib.Path(name), machine)
+            _make_ext4(pathlib.Path(name), image, 512)
     return image
+
+
+def _install(target: pathlib.Path, machine: Architecture) -> None:
+    wheels = list(_WHEELS.glob("*.whl"))
+    if not wheels:
+        raise Unavailable("needs the wheel in build/wheel: run `make venv`")
+    pip = [sys.executable, "-m", "pip"]
+    versions = target.with_suffix(".txt")
+    versions.write_bytes(
+        subprocess.check_output([*pip, "list", "--format=freeze", "--exclude=otel-oom"])
+    )
+    platforms = [f"--platform=manylinux{x}_{machine.machine}" for x in ("_2_28", "2014")]
+    python = "{}.{}".format(*_ROOT_PYTHON)
+    command = [*pip, "install", "--quiet", f"--target={target}", "--only-binary=:all:"]
+    command += [*platforms, f"--python-version={python}", f"--constraint={versions}"]
+    try:
+        subprocess.run([*command, *wheels], check=True)
+    finally:
+        versions.unlink()
 
 
 def _make_ext4(tree: pathlib.Path, image: pathlib.Path, mib: int, first_byte: int = 0) -> None:
