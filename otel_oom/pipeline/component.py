@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from otel_oom.config.types import ComponentId
-from otel_oom.pipeline import accounting
+from otel_oom.pipeline import accounting, weights
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.incidents import Incidents
@@ -150,7 +150,7 @@ class Factory:
     `config` is a dataclass whose defaults are the component's; `create` takes
     `(settings, config)` and, for a receiver, the consumer of each signal that a pipeline wants
     from it, for a processor the next consumer. A receiver, exporter or extension is made once
-    per id, a processor once per pipeline.
+    per id, a processor once per pipeline. `weight` is how urgent a receiver's logs and spans are.
     """
 
     type_name: str
@@ -160,4 +160,5 @@ class Factory:
     signals: Mapping[Signal, Stability] = dataclasses.field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     mutates: bool = False
+    weight: int = weights.DEFAULT
     doctor: Callable[[Any], Sequence[Check]] | None = None

@@ -13,6 +13,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogsData, ResourceLogs
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, MetricsData, ResourceMetrics
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, TracesData
 
+from otel_oom.pipeline import weights
+
 Data = LogsData | TracesData | MetricsData
 
 
@@ -41,23 +43,28 @@ ITEM_NAMES: dict[Signal, str] = {
 class Batch:
     """Some items of one signal. Whoever holds it owns it; `items` is what is accounted for.
 
+    `weight` says how urgent it is, from 1 to 10 (`pipeline/weights.py`).
+
     A component that changes `data` must say so in its factory (`mutates`), because several
     pipelines may be handed the same message. `content` may be the message's wire form, which is
     parsed when `data` is first asked for, and sent as it is if it never is: of what the kills
     of a storm cost, to parse and write them was a seventh.
     """
 
-    __slots__ = ("_content", "_items", "_signal")
+    __slots__ = ("_content", "_items", "_signal", "_weight")
 
-    def __init__(self, signal: Signal, content: Data | bytes, items: int) -> None:
+    def __init__(
+        self, signal: Signal, content: Data | bytes, items: int, weight: int = weights.DEFAULT
+    ) -> None:
         self._signal = signal
         self._content = content
         self._items = items
+        self._weight = weight
 
     @classmethod
-    def of(cls, data: Data) -> Batch:
+    def of(cls, data: Data, weight: int = weights.DEFAULT) -> Batch:
         """Wrap a message, counting its items."""
-        return cls(signal_of(data), data, count_items(data))
+        return cls(signal_of(data), data, count_items(data), weight)
 
     @property
     def signal(self) -> Signal:
@@ -68,6 +75,17 @@ class Batch:
     def items(self) -> int:
         """Log records, spans or metric data points."""
         return self._items
+
+    @property
+    def weight(self) -> int:
+        """How urgent it is: 1 to 10, the greater the sooner."""
+        return self._weight
+
+    def weighing(self, weight: int) -> Batch:
+        """The same content with another weight."""
+        if weight == self._weight:
+            return self
+        return Batch(self._signal, self._content, self._items, weight)
 
     @property
     def data(self) -> Data:
@@ -84,13 +102,13 @@ class Batch:
     def copy(self) -> Batch:
         """An independent batch with the same content."""
         if isinstance(self._content, bytes):
-            return Batch(self._signal, self._content, self._items)
+            return Batch(self._signal, self._content, self._items, self._weight)
         data = MESSAGES[self._signal]()
         data.MergeFrom(self._content)  # type: ignore[arg-type]  # the table keeps the type
-        return Batch(self._signal, data, self._items)
+        return Batch(self._signal, data, self._items, self._weight)
 
     def __eq__(self, other: object) -> bool:
-        """Whether all of both is the same, whatever form it is in."""
+        """Whether the content of both is the same, whatever its form, and however urgent."""
         if not isinstance(other, Batch):
             return NotImplemented
         mine = (self.signal, self.items, self.data)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import collections
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import otel_oom
 from otel_oom import errors
 from otel_oom.config.types import ComponentId
-from otel_oom.pipeline import accounting, component
+from otel_oom.pipeline import accounting, component, weights
 from otel_oom.pipeline.consumer import Consumer, FanOut
-from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.incidents import Incidents
 from otel_oom.pipeline.storages import Storages
 from otel_oom.pipeline.views import Views
 from otel_oom.service import board as boards
 from otel_oom.service.graph import Graph, Node
+from otel_oom.service.links import Guard, Weighing
 from otel_oom.service.settings import AgentConfig, Pipeline
-
-_LOG = logging.getLogger(__name__)
 
 Branch = tuple[Consumer, bool]
 """A consumer, and whether it may change what it is given."""
@@ -30,33 +28,6 @@ def build(config: AgentConfig, ledger: accounting.Ledger, board: boards.StatusBo
     """Make and link the components of a config."""
     builder = _Builder(config, ledger, board)
     return Graph(builder.stages(), board, config.service.shutdown_timeout)
-
-
-class Guard:
-    """Stands before a consumer: what an unexpected error breaks off is counted, never lost."""
-
-    def __init__(self, key: str, consumer: Consumer, ledger: accounting.Ledger) -> None:
-        self._key = key
-        self._consumer = consumer
-        self._ledger = ledger
-        self._last = ""
-
-    async def consume(self, batch: Batch) -> None:
-        """Hand the batch on; only `errors.Refused` comes back."""
-        try:
-            await self._consumer.consume(batch)
-        except errors.Refused:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, the sum must close
-            name = self._key.partition("/")[2]
-            self._ledger.dropped(name, batch.signal, batch.items, "internal_error")
-            self._log_change(error)
-
-    def _log_change(self, error: Exception) -> None:
-        """Log a traceback when the error is another than the last time, not for every batch."""
-        if repr(error) != self._last:
-            self._last = repr(error)
-            _LOG.error("%s: a bug dropped a batch: %r", self._key, error, exc_info=error)
 
 
 class _Builder:
@@ -79,10 +50,11 @@ class _Builder:
     def stages(self) -> list[list[Node]]:
         """Make everything; the stages are in the order of the start."""
         for name, pipeline in self._config.service.pipelines.items():
-            entry = self._pipeline(str(name), pipeline)
+            consumer, mutates = self._pipeline(str(name), pipeline)
             for receiver in pipeline.receivers:
+                weighing = Weighing(self._weight(receiver, name.signal, pipeline), consumer)
                 branches = self._entries.setdefault(receiver, {})
-                branches.setdefault(name.signal, []).append(entry)
+                branches.setdefault(name.signal, []).append((weighing, mutates))
         receivers = [self._receiver(id_, wanted) for id_, wanted in self._entries.items()]
         processors = [self._processors[position] for position in sorted(self._processors)]
         extensions = [self._extension(id_) for id_ in self._config.service.extensions]
@@ -101,6 +73,13 @@ class _Builder:
             consumer = Guard(key, made, self._ledger)
             mutates = mutates or factory.mutates
         return consumer, mutates
+
+    def _weight(self, receiver: ComponentId, signal: Signal, pipeline: Pipeline) -> int:
+        """How urgent is what a receiver hands to a pipeline: by the config, or by what it is."""
+        if pipeline.weight is not None:
+            return pipeline.weight
+        factory, _ = self._config.receivers[receiver]
+        return weights.METRICS if signal is Signal.METRICS else factory.weight
 
     def _exporter(self, id_: ComponentId) -> Branch:
         factory, config = self._config.exporters[id_]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from otel_oom.config import problems
 from otel_oom.config.types import ComponentId, Duration, Secret, Violations
+from otel_oom.pipeline import weights
 from otel_oom.pipeline.component import Factory, Kind
 from otel_oom.pipeline.data import Signal
 
@@ -121,6 +122,11 @@ class Pipeline:
     exporters: tuple[ComponentId, ...] = ()
     """Where it goes; at least one, and each gets everything."""
 
+    weight: int | None = None
+    """How urgent it is, 1 to 10: a queue serves by weight, and what finds no room goes lowest
+    weight first; 10 is on the disk before it counts as accepted. Default by what comes in: OOM
+    kills 10, other logs and spans 5, metrics 3."""
+
     def ids(self) -> Iterator[tuple[Kind, int, ComponentId]]:
         """Every reference, with its kind and its index in that kind's list."""
         for kind in PIPELINE_KINDS:
@@ -137,6 +143,9 @@ class Pipeline:
             if (kind, id_) in seen:
                 yield (str(kind), index), f"`{id_}` is in `{kind}` twice"
             seen.add((kind, id_))
+        if self.weight is not None and not weights.LEAST <= self.weight <= weights.MOST:
+            text = f"`weight` ({self.weight}) must be within {weights.LEAST} and {weights.MOST}"
+            yield ("weight",), text
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

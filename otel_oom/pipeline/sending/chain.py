@@ -64,7 +64,8 @@ class Exporter:
             if body is None:
                 self._account.too_large(part)
             elif part.items:
-                await self._accept(part, Request(part.signal, body, part.items), batch, taken)
+                request = Request(part.signal, body, part.items, weight=part.weight)
+                await self._accept(part, request, batch, taken)
             taken = True
 
     async def _accept(self, part: Batch, request: Request, batch: Batch, taken: bool) -> None:

@@ -61,7 +61,7 @@ def encoded_parts(
         yield batch, None
         return
     for half in halves:
-        yield from encoded_parts(data.Batch.of(half), encode, max_bytes)
+        yield from encoded_parts(data.Batch.of(half, batch.weight), encode, max_bytes)
 
 
 def _halves(message: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, Protocol
 
+from otel_oom.pipeline import weights
 from otel_oom.pipeline.data import Signal
 
 Sizer = Literal["requests", "items", "bytes"]
@@ -14,7 +15,8 @@ Sizer = Literal["requests", "items", "bytes"]
 class Request:
     """One export request: `body` is the encoded batch that will be sent, as it is, each try.
 
-    One that was joined of several tells how many, and how much shorter its body is than theirs.
+    `weight` says how urgent it is, from 1 to 10. One that was joined of several tells how many, and
+    how much shorter its body is than theirs.
     """
 
     signal: Signal
@@ -22,6 +24,7 @@ class Request:
     items: int
     requests: int = 1
     saved_bytes: int = 0
+    weight: int = weights.DEFAULT
 
     def size(self, sizer: Sizer) -> int:
         """Its size in one of the units; if joined, the sum of those that it was joined of."""

@@ -107,9 +107,11 @@ class BatchProcessor:
 
     async def _work(self) -> None:
         while await self._due():
-            merged = self._take()
-            for batch in regroup.split(merged, self._config.send_batch_max_size or merged.items):
-                await self._send(batch)
+            for alike in regroup.by_weight(self._take()):
+                merged = regroup.merge(alike)
+                most = self._config.send_batch_max_size or merged.items
+                for batch in regroup.split(merged, most):
+                    await self._send(batch)
 
     async def _due(self) -> bool:
         """Wait for a reason to send; False once the agent stops and nothing is left."""
@@ -119,10 +121,10 @@ class BatchProcessor:
                 await self._full.wait()
         return bool(self._pending)
 
-    def _take(self) -> Batch:
+    def _take(self) -> list[Batch]:
         taken, self._pending, self._pending_items = self._pending, [], 0
         self._update()
-        return regroup.merge(taken)
+        return taken
 
     async def _send(self, batch: Batch) -> None:
         settings = self._settings

@@ -6,6 +6,7 @@ that a burst of records from one source carries its resource once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,14 +23,22 @@ _FIELDS: dict[Signal, tuple[str, str, str]] = {
 
 
 def merge(batches: Sequence[Batch]) -> Batch:
-    """Join one or more batches of one signal; the inputs stay as they are."""
+    """Join one or more batches of one signal and weight; the inputs stay as they are."""
     if len(batches) == 1:
         return batches[0]
     writer = _Writer(batches[0].signal)
     for batch in batches:
         for resource, scope, items in _runs(batch):
             writer.extend(resource, scope, items)
-    return Batch(batches[0].signal, writer.data, sum(batch.items for batch in batches))
+    total = sum(batch.items for batch in batches)
+    return Batch(batches[0].signal, writer.data, total, batches[0].weight)
+
+
+def by_weight(batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
+    """Those of each weight, the heaviest first, each in the order in which they came."""
+    heaviest_first = sorted(batches, key=lambda batch: -batch.weight)
+    for _, alike in itertools.groupby(heaviest_first, key=lambda batch: batch.weight):
+        yield list(alike)
 
 
 def split(batch: Batch, max_items: int) -> Iterator[Batch]:
@@ -45,10 +54,10 @@ def split(batch: Batch, max_items: int) -> Iterator[Batch]:
             writer.extend(resource, scope, piece)
             room -= count
             if room == 0:
-                yield Batch(batch.signal, writer.data, max_items)
+                yield Batch(batch.signal, writer.data, max_items, batch.weight)
                 writer, room = _Writer(batch.signal), max_items
     if room < max_items:
-        yield Batch(batch.signal, writer.data, max_items - room)
+        yield Batch(batch.signal, writer.data, max_items - room, batch.weight)
 
 
 class _Writer:

@@ -57,9 +57,10 @@ class K8sAttributesProcessor:
         late_items = sum(items for _, items in late)
         if passed or not late:
             content = b"".join(passed)
-            await self._next.consume(Batch(batch.signal, content, batch.items - late_items))
+            passed_items = batch.items - late_items
+            await self._next.consume(Batch(batch.signal, content, passed_items, batch.weight))
         for chunk, items in late:
-            self._holding.take(batch.signal, chunk, items)
+            self._holding.take(batch.signal, chunk, items, batch.weight)
         if late:
             self._count("k8s_late_items", batch.signal, late_items)
             self._cluster.poke()
@@ -126,7 +127,7 @@ class K8sAttributesProcessor:
         for held, enriched in list(self._holding.ready(self._enrich, flush=flush)):
             self._tell(held.signal, 1, int(enriched.found.miss is not None))
             content = _written(held.signal, held.chunk, enriched)
-            batch = Batch(held.signal, content, held.items)
+            batch = Batch(held.signal, content, held.items, held.weight)
             try:
                 await accounting.deliver_or_drop(self._next, batch, ledger, name)
             finally:

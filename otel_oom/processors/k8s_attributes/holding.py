@@ -31,6 +31,7 @@ class Held:
     signal: Signal
     chunk: Chunk
     items: int
+    weight: int
     due_s: float
 
 
@@ -56,10 +57,11 @@ class Holding:
         """Whether so many more may wait."""
         return self.items.total() + items <= self._most_items
 
-    def take(self, signal: Signal, chunk: Chunk, items: int) -> None:
+    def take(self, signal: Signal, chunk: Chunk, items: int, weight: int) -> None:
         """Keep a chunk."""
         now_s, raw = _now_s(), chunk.resource
-        self._held.setdefault(raw, []).append(Held(signal, chunk, items, now_s + self._timeout_s))
+        held = Held(signal, chunk, items, weight, now_s + self._timeout_s)
+        self._held.setdefault(raw, []).append(held)
         self._since.setdefault(raw, now_s)
         if len(self._since) > _MOST_KNOWN:
             self._since.popitem(last=False)

@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Mapping
 
 from otel_oom import errors
-from otel_oom.pipeline import component, receiving
+from otel_oom.pipeline import component, receiving, weights
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Signal
 from otel_oom.receivers.oom import capture, doctor, state, view
@@ -176,4 +176,5 @@ FACTORY = component.Factory(
         Signal.METRICS: component.Stability.ALPHA,
     },
     doctor=doctor.checks,
+    weight=weights.CRITICAL,
 )

@@ -6,6 +6,7 @@ import pytest
 from doubles import exporting
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
+from otel_oom.pipeline import weights
 from otel_oom.pipeline.data import Batch, Signal
 from otel_oom.pipeline.sending import limits
 
@@ -43,6 +44,22 @@ def test_a_copy_is_independent(is_parsed: bool) -> None:
     del copy.data.resource_logs[:]
     assert batch == exporting.logs("a")
     assert (copy.signal, copy.items) == (Signal.LOGS, 1)
+    assert batch.weighing(7).copy().weight == 7
+
+
+@pytest.mark.parametrize("is_parsed", [False, True])
+def test_the_same_content_may_have_another_weight(is_parsed: bool) -> None:
+    batch = encoded("a")
+    assert not is_parsed or batch.data
+    urgent = batch.weighing(10)
+    assert (urgent, urgent.weight, batch.weight) == (batch, 10, weights.DEFAULT)
+    assert urgent.weighing(10) is urgent
+
+
+def test_the_parts_of_a_batch_have_its_weight() -> None:
+    batch = exporting.logs("a", "b").weighing(9)
+    parts = limits.encoded_parts(batch, limits.protobuf, len(batch.encoded()) - 1)
+    assert [(part.items, part.weight) for part, _ in parts] == [(1, 9), (1, 9)]
 
 
 def test_batches_are_equal_if_all_of_them_is() -> None:
@@ -54,6 +71,6 @@ def test_batches_are_equal_if_all_of_them_is() -> None:
 
 
 def test_what_a_batch_is_of_does_not_change() -> None:
-    for field in ("signal", "items", "data"):
+    for field in ("signal", "items", "weight", "data"):
         with pytest.raises(AttributeError):
             setattr(encoded("a"), field, None)

@@ -59,6 +59,25 @@ async def test_a_full_batch_goes_at_once_and_as_one():
         assert end.bodies() == ["a", "b", "c"]
 
 
+async def test_what_is_of_different_weights_stays_apart_and_the_heavy_goes_first():
+    async with running(batch.Config(send_batch_size=4, timeout=LONG)) as (processor, end, _):
+        for body, weight in (("a", 5), ("b", 10), ("c", 5), ("d", 10)):
+            await processor.consume(sink.log_batch(body).weighing(weight))
+        await end.wait_for_items(4)
+
+        assert [(one.items, one.weight) for one in end.batches] == [(2, 10), (2, 5)]
+        assert end.bodies() == ["b", "d", "a", "c"]
+
+
+async def test_each_part_of_a_batch_that_is_cut_has_its_weight():
+    config = batch.Config(send_batch_size=2, send_batch_max_size=2, timeout=LONG)
+    async with running(config) as (processor, end, _):
+        await processor.consume(sink.log_batch("a", "b", "c").weighing(9))
+        await end.wait_for_items(3)
+
+        assert [(one.items, one.weight) for one in end.batches] == [(2, 9), (1, 9)]
+
+
 async def test_what_is_not_full_waits_for_the_timer():
     async with running(batch.Config(send_batch_size=100, timeout=0.01)) as (processor, end, _):
         await processor.consume(sink.log_batch("a"))

@@ -114,6 +114,11 @@ def test_the_promised_defaults_of_the_service() -> None:
             "10:5 service.pipelines.logs: needs at least one of `rec",
         ),
         ("      exporters: [otlp_http]\n", "", "needs at least one of `exporters`"),
+        (
+            "    logs:\n",
+            "    logs:\n      weight: 11\n",
+            "11:15 service.pipelines.logs.weight: `weight` (11) must be within 1 and 10",
+        ),
         ("[batch]", "[batch, batch]", "12:27 service.pipelines.logs.processors[1]: `batch` is in"),
         (
             "    logs:\n",

@@ -17,6 +17,7 @@ from otel_oom.pipeline.data import Signal
 from otel_oom.service import builder
 from otel_oom.service.board import StatusBoard
 from otel_oom.service.config import AgentConfig, Configured
+from otel_oom.service.registry import Registry
 from otel_oom.service.settings import Pipeline, PipelineId, Service
 
 KINDS = {"r": Kind.RECEIVER, "p": Kind.PROCESSOR, "e": Kind.EXPORTER, "x": Kind.EXTENSION}
@@ -32,6 +33,7 @@ class World:
     fails_to_stop: set[str] = dataclasses.field(default_factory=set)
     hangs: set[str] = dataclasses.field(default_factory=set)
     breaks: dict[str, Exception] = dataclasses.field(default_factory=dict)
+    weights: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def named(self, name):
         return [part for part in self.made if part.settings.name == name]
@@ -79,7 +81,7 @@ class Part:
         await accounting.deliver_or_drop(self.link[signal], batch, self.settings.ledger)
 
 
-def config(world, pipelines, extensions=(), mutating=(), timeout_s=10.0):
+def config(world, pipelines, extensions=(), *, mutating=(), weights=(), timeout_s=10.0):
     """`pipelines`: id -> "r1 p1 p2 e1", each named after its kind."""
     sections = {kind: {} for kind in Kind}
     made = {}
@@ -93,6 +95,7 @@ def config(world, pipelines, extensions=(), mutating=(), timeout_s=10.0):
             receivers=tuple(parts[Kind.RECEIVER]),
             processors=tuple(parts[Kind.PROCESSOR]),
             exporters=tuple(parts[Kind.EXPORTER]),
+            weight=dict(weights).get(id_),
         )
     for name in extensions:
         component_id = ComponentId.parse(name)
@@ -112,6 +115,7 @@ def _configured(world, kind, component_id, mutating):
         config=dict,
         create=lambda settings, _, *links: Part(world, settings, links),
         mutates=str(component_id) in mutating,
+        weight=world.weights.get(str(component_id), 5),
     )
     return Configured(factory, {})
 
@@ -180,6 +184,32 @@ async def test_each_pipeline_gets_everything_and_the_sum_closes():
     balance = ledger.balance(Signal.LOGS)
     assert (balance.produced, balance.copied, balance.delivered) == (2, 4, 6)
     assert balance.difference == 0
+
+
+async def test_a_batch_has_the_weight_of_its_receiver_or_of_its_pipeline():
+    world, seen = World(), []
+    world.weights = {"r1": 10, "r2": 4}
+    pipelines = {"logs": "r1 r2 e1", "logs/2": "r1 e1", "metrics": "r1 e1"}
+    graph, _, _ = build(world, pipelines, weights={"logs/2": 7})
+    (exporter,) = world.named("e1")
+
+    async def consume(batch):
+        seen.append(batch.weight)
+
+    exporter.consume = consume
+    await graph.start()
+    for receiver, signal in (("r1", Signal.LOGS), ("r2", Signal.LOGS), ("r1", Signal.METRICS)):
+        await world.named(receiver)[0].make("a", signal=signal)
+    await graph.stop()
+
+    assert seen == [10, 7, 4, 3]
+
+
+def test_an_oom_kill_is_critical_and_nothing_else_is():
+    registry = Registry()
+    types = registry.types(Kind.RECEIVER)
+    weights = {name: registry.factory(Kind.RECEIVER, name).weight for name in types}
+    assert weights == {"oom": 10, "storage": 5}
 
 
 async def test_a_pipeline_that_changes_batches_gets_its_own_copy():

@@ -37,7 +37,7 @@ async def test_a_record_waits_until_its_pod_is_known():
     with pytest.MonkeyPatch.context() as patch:
         source = objects.Objects()
         async with enriching.running(patch, source) as bench:
-            await bench.consume(records("early"))
+            await bench.consume(records("early").weighing(9))
             assert bench.end.batches == []
             assert bench.balance().held == 1
             assert source.pokes == 1
@@ -47,6 +47,7 @@ async def test_a_record_waits_until_its_pod_is_known():
             assert now_s() < 1.1
             found = enriching.resource_of(bench.end.batches[0])
             assert (found["k8s.match"], found["k8s.container.name"]) == ("container_id", "app")
+            assert bench.end.batches[0].weight == 9
             assert bench.balance().held == 0
 
 
