@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import zlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.database import Database
+from otel_oom.pipeline.durable.rows import Row
 
-_FIELDS = "id, signal, CAST(items AS INTEGER), crc, CAST(body AS BLOB), typeof(body) = 'blob'"
-"""SQLite keeps any type in any column, and damage may change it."""
+_COLUMNS = "queue, signal, weight, items, accepted_ns, crc, body"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,6 +20,7 @@ class Item:
 
     id: int
     signal: Signal
+    weight: int
     items: int
     body: bytes
     is_whole: bool
@@ -53,8 +53,8 @@ class Items:
     async def totals(self) -> list[Total]:
         """What is there, by signal."""
         statement = (
-            "SELECT signal, count(*), sum(CAST(items AS INTEGER)), "
-            "sum(length(CAST(body AS BLOB))) FROM items "
+            "SELECT signal, count(*), sum(iif(typeof(items) = 'integer', items, 1)), "
+            "sum(iif(typeof(body) = 'blob', length(body), 0)) FROM items "
             "WHERE queue = ? GROUP BY signal"
         )
         rows = await self._database.read(
@@ -62,30 +62,29 @@ class Items:
         )
         return [Total(_signal(signal), *numbers) for signal, *numbers in rows]
 
-    async def add(self, signal: Signal, items: int, body: bytes, *, is_critical: bool) -> int:
+    async def add(
+        self, signal: Signal, items: int, body: bytes, *, weight: int = 5, is_critical: bool
+    ) -> int:
         """Keep a request; its id, which is above all before it."""
-        statement = (
-            "INSERT INTO items (queue, signal, items, accepted_ns, crc, body) "
-            "VALUES (?, ?, ?, ?, ?, ?)"
-        )
-        crc = _crc(signal, items, body)
-        row = (self._queue, str(signal), items, time.time_ns(), crc, body)
+        statement = f"INSERT INTO items ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+        row = Row(self._queue, str(signal), weight, items, time.time_ns(), body)
+        values = (*row[:-1], row.checksum, body)
         return await self._database.write(
-            lambda connection: connection.execute(statement, row).lastrowid or 0,
+            lambda connection: connection.execute(statement, values).lastrowid or 0,
             is_critical=is_critical,
         )
 
     async def after(self, last_id: int, limit: int) -> list[Item]:
         """The next requests after an id, oldest first."""
         statement = (
-            f"SELECT {_FIELDS} FROM items WHERE queue = ? AND id > ? "  # noqa: S608 - a constant
+            f"SELECT id, {_COLUMNS} FROM items WHERE queue = ? AND id > ? "  # noqa: S608
             "ORDER BY id LIMIT ?"
         )
         values = (self._queue, last_id, limit)
         rows = await self._database.read(
             lambda connection: connection.execute(statement, values).fetchall()
         )
-        return [_item(row) for row in rows]
+        return [_item(*row) for row in rows]
 
     async def remove(self, ids: Sequence[int]) -> None:
         """Forget requests whose fate is known."""
@@ -100,8 +99,8 @@ class Items:
         await self._database.write(
             lambda connection: (
                 connection.execute(
-                    "INSERT INTO dead_letters SELECT id, queue, signal, items, accepted_ns, ?, ?, "
-                    "body FROM items WHERE id = ?",
+                    f"INSERT INTO dead_letters SELECT id, {_COLUMNS}, ?, ? FROM items "  # noqa: S608
+                    "WHERE id = ?",
                     values,
                 ),
                 connection.execute("DELETE FROM items WHERE id = ?", (id_,)),
@@ -109,16 +108,17 @@ class Items:
         )
 
 
-def _crc(signal: str, items: int, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(f"{signal} {items}".encode()))
+def _item(id_: int, *columns: Any) -> Item:
+    """SQLite keeps any type in any column, and damage may change it."""
+    crc = columns[-2]
+    row = Row(*columns[:-2], body=columns[-1])
+    items = row.items if isinstance(row.items, int) else 1
+    body = row.body if isinstance(row.body, bytes) else b""
+    weight = row.weight if isinstance(row.weight, int) else 1
+    is_whole = row.is_whole(crc) and row.signal in list(Signal)
+    return Item(id_, _signal(row.signal), weight, items, body, is_whole)
 
 
-def _item(row: tuple[int, str, int, int, bytes, int]) -> Item:
-    id_, signal, items, crc, body, is_blob = row
-    is_whole = bool(is_blob) and crc == _crc(signal, items, body)
-    return Item(id_, _signal(signal), items, body, is_whole)
-
-
-def _signal(name: str) -> Signal:
+def _signal(name: Any) -> Signal:
     """A damaged row's signal may be none: then it counts as logs."""
     return Signal(name) if name in list(Signal) else Signal.LOGS

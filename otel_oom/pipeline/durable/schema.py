@@ -14,9 +14,10 @@ CREATE TABLE items (
     id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used again, so it is the order of coming
     queue TEXT NOT NULL,
     signal TEXT NOT NULL,
+    weight INTEGER NOT NULL, -- how urgent it is, 1 to 10
     items INTEGER NOT NULL,
     accepted_ns INTEGER NOT NULL, -- Unix time
-    crc INTEGER NOT NULL,
+    crc INTEGER NOT NULL, -- of all columns but the id
     body BLOB NOT NULL
 );
 CREATE INDEX items_of_queue ON items (queue, id);
@@ -24,11 +25,13 @@ CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
     signal TEXT NOT NULL,
+    weight INTEGER NOT NULL,
     items INTEGER NOT NULL,
     accepted_ns INTEGER NOT NULL,
+    crc INTEGER NOT NULL, -- the request's own, so that a damaged one is never sent again
+    body BLOB NOT NULL,
     refused_ns INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    body BLOB NOT NULL
+    reason TEXT NOT NULL
 );
 """
 _REASONS = {sqlite3.SQLITE_FULL: "storage_full", sqlite3.SQLITE_READONLY: "storage_read_only"}
