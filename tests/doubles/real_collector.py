@@ -61,6 +61,8 @@ class Collector:
     """The file exporter's file: one `resourceLogs`, `resourceSpans` or `resourceMetrics` a line."""
     log: pathlib.Path
     """What the collector says of itself."""
+    pid: int
+    """Of its process."""
 
     def messages(self) -> list[dict[str, Any]]:
         """The messages written so far; a line that is still being written is left out."""
@@ -143,6 +145,7 @@ def running(
             http_endpoint=f"https://localhost:{http_}" if pair else f"http://127.0.0.1:{http_}",
             output=output,
             log=log,
+            pid=process.pid,
         )
     finally:
         process.terminate()
