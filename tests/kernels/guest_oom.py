@@ -188,9 +188,7 @@ async def main() -> None:
     attached.object.close()
     for mode in list(hooks)[list(hooks).index(best) :]:
         probe.decision_hooks = lambda *_, only=mode: [(only, hooks[only])]
-        for scenario in (
-            scenarios if mode == best else [*EVERY_MODE, *scenarios[len(SCENARIOS) :]]
-        ):
+        for scenario in scenarios if mode == best else [*EVERY_MODE, *scenarios[len(SCENARIOS) :]]:
             with contextlib.suppress(FileNotFoundError):
                 (state / "oom.json").unlink()
             await play(scenario, mode, state)
