@@ -111,7 +111,7 @@ class Items:
 def _item(id_: int, *columns: Any) -> Item:
     """SQLite keeps any type in any column, and damage may change it."""
     crc = columns[-2]
-    row = Row(*columns[:-2], body=columns[-1])
+    row = Row(*columns[:-2], columns[-1])
     items = row.items if isinstance(row.items, int) else 1
     body = row.body if isinstance(row.body, bytes) else b""
     weight = row.weight if isinstance(row.weight, int) else 1
