@@ -110,10 +110,10 @@ class Items:
 
 def _item(id_: int, *columns: Any) -> Item:
     """SQLite keeps any type in any column, and damage may change it."""
-    crc = columns[-2]
-    row = Row(*columns[:-2], columns[-1])
+    *told, crc, body = columns
+    row = Row._make([*told, body])
     items = row.items if isinstance(row.items, int) else 1
-    body = row.body if isinstance(row.body, bytes) else b""
+    body = body if isinstance(body, bytes) else b""
     weight = row.weight if isinstance(row.weight, int) else 1
     is_whole = row.is_whole(crc) and row.signal in list(Signal)
     return Item(id_, _signal(row.signal), weight, items, body, is_whole)
