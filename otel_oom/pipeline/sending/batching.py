@@ -8,6 +8,7 @@ concatenation is a merge, and lists of a merge follow each other).
 from __future__ import annotations
 
 import asyncio
+import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -18,6 +19,7 @@ from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.otlp import json as otlp_json
 from otel_oom.pipeline.sending import limits
 from otel_oom.pipeline.sending.request import Request
+from otel_oom.pipeline.sending.room import NOTHING, Size
 
 Join = Callable[[Sequence[bytes]], bytes]
 
@@ -98,11 +100,23 @@ def join_of(encode: limits.Encode) -> Join:
     return joins[encode]
 
 
+def joined(requests: Sequence[Request], join: Join) -> Request:
+    """One request of several of one signal and weight."""
+    first = requests[0]
+    if len(requests) == 1:
+        return first
+    body = join([request.body for request in requests])
+    saved_bytes = sum(len(request.body) for request in requests) - len(body)
+    items = sum(request.items for request in requests)
+    return Request(first.signal, body, items, len(requests), saved_bytes, first.weight)
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class _Group:
-    """Requests of one signal that will be one request."""
+    """Requests of one signal that will be one request; `numbers` say when each came."""
 
-    requests: list[Request]
+    requests: list[Request] = dataclasses.field(default_factory=list)
+    numbers: list[int] = dataclasses.field(default_factory=list)
     size: int = 0
     size_bytes: int = 0
     due: bool = False
@@ -110,7 +124,7 @@ class _Group:
 
 
 class Batcher:
-    """What waits, in groups; of each signal at most one, its newest, is open for more.
+    """What waits of one weight, in groups; of each signal one, its newest, is open for more.
 
     A group is due when it is full, when its time is up, or at `flush`. It stays open when only
     its time is up, until a consumer takes it: a slow destination gets larger requests.
@@ -122,7 +136,16 @@ class Batcher:
         self._join = join
         self._max_bytes = max_bytes
         self._open: dict[Signal, _Group] = {}
-        self._due: asyncio.Queue[_Group | None] = asyncio.Queue()
+        self._due: collections.deque[_Group] = collections.deque()
+        self._came = asyncio.Event()
+        self._ended = False
+        self._number = 0
+        self.waiting = NOTHING
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `get` would return at once with a request."""
+        return bool(self._due)
 
     def put(self, request: Request) -> None:
         """Add a request to the open group of its signal, or to a new one if it does not fit."""
@@ -131,10 +154,11 @@ class Batcher:
             self._close(request.signal)
             group = None
         if group is None:
-            group = self._open[request.signal] = _Group([])
+            group = self._open[request.signal] = _Group()
+        self._number += 1
         group.requests.append(request)
-        group.size += request.size(self._sizer)
-        group.size_bytes += len(request.body)
+        group.numbers.append(self._number)
+        self._resize(group, request, 1)
         if group.size >= self._config.min_size:
             self._close(request.signal)
         elif group.timer is None:
@@ -142,29 +166,59 @@ class Batcher:
             group.timer = loop.call_later(self._config.flush_timeout, self._release, group)
 
     async def get(self) -> Request | None:
-        """Take the oldest due group as one request, or the None of an `end`."""
-        group = await self._due.get()
-        if group is None:
-            return None
-        signal = group.requests[0].signal
-        if self._open.get(signal) is group:
-            del self._open[signal]
-        return self._joined(signal, group)
+        """Take the oldest due group as one request; None after `end`, once nothing is left."""
+        while not self._due:
+            if self._ended:
+                return None
+            self._came.clear()
+            await self._came.wait()
+        group = self._due.popleft()
+        request = joined(group.requests, self._join)
+        self.waiting = self.waiting.plus(Size.of(request), -1)
+        self._forget_open(group, request.signal)
+        return request
 
-    def end(self, consumers: int) -> None:
-        """Make everything due at once, and let each consumer get a None after it."""
+    def end(self) -> None:
+        """Make everything due at once, and let `get` return None after it."""
+        self._ended = True
         for signal in list(self._open):
             self._close(signal)
-        for _ in range(consumers):
-            self._due.put_nowait(None)
+        self._came.set()
 
     def take_all(self) -> list[Request]:
         """After `end`: take all that is left, as it came."""
-        left = []
-        while not self._due.empty():
-            group = self._due.get_nowait()
-            left += group.requests if group else []
+        left = [request for group in self._due for request in group.requests]
+        self._due.clear()
         return left
+
+    def evict_newest(self) -> Request:
+        """Take out the request that came last; there is one."""
+        groups = [*self._open.values(), *list(self._due)[-1:]]
+        group = max(groups, key=lambda group: group.numbers[-1])
+        group.numbers.pop()
+        request = group.requests.pop()
+        self._resize(group, request, -1)
+        if not group.requests:
+            self._discard(group, request.signal)
+        return request
+
+    def _discard(self, group: _Group, signal: Signal) -> None:
+        self._forget_open(group, signal)
+        if group.due and self._due[-1] is group:
+            self._due.pop()
+        elif group.due:
+            self._due.remove(group)
+        elif group.timer:
+            group.timer.cancel()
+
+    def _forget_open(self, group: _Group, signal: Signal) -> None:
+        if self._open.get(signal) is group:
+            del self._open[signal]
+
+    def _resize(self, group: _Group, request: Request, sign: int) -> None:
+        group.size += sign * request.size(self._sizer)
+        group.size_bytes += sign * len(request.body)
+        self.waiting = self.waiting.plus(Size.of(request), sign)
 
     def _fits(self, group: _Group, request: Request) -> bool:
         size = group.size + request.size(self._sizer)
@@ -177,14 +231,7 @@ class Batcher:
     def _release(self, group: _Group) -> None:
         if not group.due:
             group.due = True
-            self._due.put_nowait(group)
+            self._due.append(group)
+            self._came.set()
             if group.timer:
                 group.timer.cancel()
-
-    def _joined(self, signal: Signal, group: _Group) -> Request:
-        count = len(group.requests)
-        if count == 1:
-            return group.requests[0]
-        body = self._join([request.body for request in group.requests])
-        items = sum(request.items for request in group.requests)
-        return Request(signal, body, items, count, group.size_bytes - len(body))

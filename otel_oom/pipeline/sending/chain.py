@@ -1,10 +1,12 @@
 """How a batch leaves the agent: the chain of senders that every exporter is built on.
 
-    consume -> encode, split -> queue, join -> account -> retry -> observe -> timeout -> push
+    consume -> encode, split -> queue, join -> account -> retry -> turn -> observe -> timeout
+    -> push
 
 An exporter gives only the last link, its transport, and its configs. The order is the collector's
 (exporterhelper): so a counter knows the final outcome of a request and not of each try, and a
-time-out bounds one try and not the waits between them.
+time-out bounds one try and not the waits between them. A turn is one of the calls that requests of
+lower weights share.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.request import Request, Transport
 from otel_oom.pipeline.sending.retry import RetryConfig, RetrySender
 from otel_oom.pipeline.sending.timeout import TimeoutSender
+from otel_oom.pipeline.sending.turns import TurnSender
+from otel_oom.pipeline.weighted import Turns
 
 
 class Exporter:
@@ -46,9 +50,12 @@ class Exporter:
             retry = dataclasses.replace(retry, max_elapsed_time=Duration(0))
         journal = Journal(settings)
         observed = ObserveSender(journal, TimeoutSender(timeout_s, push))
-        self._retry = RetrySender(retry, observed)
+        turns = TurnSender(Turns(queue.shared_calls), observed)
+        self._retry = RetrySender(retry, turns if queue.enabled else observed)
         self._account = Account(settings, journal, self._retry)
-        self._entry = entry.create(settings, queue, self._account, encode, max_bytes)
+        self._entry = entry.create(
+            settings, queue, self._account, turns=turns, encode=encode, max_bytes=max_bytes
+        )
         self._encode = encode
         self._max_bytes = max_bytes
 

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from otel_oom.pipeline import weights
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.sending import batching, limits
@@ -19,6 +20,8 @@ from otel_oom.pipeline.sending.account import Account
 from otel_oom.pipeline.sending.kept import Kept
 from otel_oom.pipeline.sending.queue import MemoryQueue, QueueConfig
 from otel_oom.pipeline.sending.request import Request
+from otel_oom.pipeline.sending.senders import Senders
+from otel_oom.pipeline.sending.turns import TurnSender
 
 
 class Entry(Protocol):
@@ -38,12 +41,14 @@ def create(
     settings: Settings,
     config: QueueConfig,
     account: Account,
+    *,
+    turns: TurnSender,
     encode: limits.Encode,
     max_bytes: int,
 ) -> Entry:
     """The entry that a `sending_queue` asks for, with its gauges.
 
-    `encode` and `max_bytes` tell how requests can be joined, and how far.
+    `turns` learns what waits; `encode` and `max_bytes` tell how far requests can be joined.
     """
     if not config.enabled:
         return Direct(account)
@@ -52,9 +57,10 @@ def create(
     join = batching.join_of(encode) if config.batch else batching.join_protobuf
     queue = MemoryQueue(config, join, max_bytes)
     settings.ledger.gauge("exporter_queue_size", settings.name, lambda: queue.size)
-    settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: queue.capacity)
+    settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: config.capacity)
     if config.wait_for_result:
         return Waiting(config, queue, account)
+    turns.has_more = queue.has_more
     return Queued(config, queue, account, settings)
 
 
@@ -81,13 +87,16 @@ class Waiting:
     def __init__(self, config: QueueConfig, queue: MemoryQueue, account: Account) -> None:
         self._queue = queue
         self._account = account
-        self._turns = asyncio.Semaphore(config.num_consumers)
+        self._turns = {
+            weight: asyncio.Semaphore(config.consumers(weight))
+            for weight in range(weights.LEAST, weights.MOST + 1)
+        }
 
     async def accept(self, request: Request) -> None:
         """Wait for room and for a turn, then send to the end."""
         await self._queue.reserve(request)
         try:
-            async with self._turns:
+            async with self._turns[request.weight]:
                 await self._account.settle(request)
         finally:
             self._queue.done(request)
@@ -106,35 +115,36 @@ class Queued:
     def __init__(
         self, config: QueueConfig, queue: MemoryQueue, account: Account, settings: Settings
     ) -> None:
-        self._consumers = config.num_consumers
         self._queue = queue
         self._account = account
         self._held: collections.Counter[Signal] = collections.Counter()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._senders = Senders(config.consumers, self._work)
         settings.ledger.hold(settings.name, self._held.__getitem__)
 
     async def accept(self, request: Request) -> None:
         """Take the request, or raise `errors.Refused`."""
-        await self._queue.put(request)
+        for evicted in await self._queue.put(request):
+            self._account.drop(evicted, "evicted")
+            self._held[evicted.signal] -= evicted.items
         self._held[request.signal] += request.items
+        self._senders.need(request.weight)
 
     async def start(self) -> None:
         """Begin to send."""
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._consumers)]
+        self._senders.start()
 
     async def shutdown(self) -> None:
         """Send what is held; if cancelled, because the time is up, count it as dropped."""
         self._queue.close()
-        tasks, self._tasks = self._tasks, []
         try:
-            await asyncio.gather(*tasks)
+            await self._senders.finish()
         finally:
             for request in self._queue.abandon():
                 self._account.drop(request, "shutdown")
                 self._forget(request)
 
-    async def _work(self) -> None:
-        while request := await self._queue.get():
+    async def _work(self, weight: int) -> None:
+        while request := await self._queue.get(weight):
             with self._holding(request):
                 await self._account.settle(request)
 

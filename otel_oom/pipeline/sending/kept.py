@@ -47,7 +47,7 @@ class Kept:
         self._items: Items | None = None
         settings.ledger.hold(settings.name, self._held.__getitem__)
         settings.ledger.gauge("exporter_queue_size", settings.name, lambda: self._size)
-        settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: config.queue_size)
+        settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: config.capacity)
 
     async def start(self) -> None:
         """Take over what an earlier life left, and begin to send."""
@@ -70,9 +70,9 @@ class Kept:
         size = self._measure(1, request.items, len(request.body))
         if self._closed:
             raise errors.Refused("the exporter is stopped", reason="shutdown")
-        if self._size + size > self._config.queue_size:
+        if self._size + size > self._config.capacity:
             raise errors.QueueFull(
-                f"the sending queue is full ({self._config.queue_size} {self._config.sizer})"
+                f"the sending queue is full ({self._config.capacity} {self._config.sizer})"
             )
         self._size += size  # before it is written, so that others do not take the same room
         adding = asyncio.ensure_future(self._add(items, request, size))

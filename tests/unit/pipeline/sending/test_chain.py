@@ -28,7 +28,7 @@ async def test_what_is_taken_is_held_and_then_delivered():
 
 @scenario
 async def test_the_three_signals_are_accounted_apart():
-    async with running(Destination(Answer(rejected=1))) as (agent, exporter):
+    async with running(Destination(Answer(rejected=1)), num_consumers=3) as (agent, exporter):
         await agent.consume(exporter, exporting.logs("a"))
         await agent.consume(exporter, exporting.spans("b", "c"))
         await agent.consume(exporter, exporting.points(1, 2, 3))
@@ -128,7 +128,7 @@ async def test_a_bug_in_a_transport_costs_its_request_and_nothing_else():
 async def test_a_batch_that_is_too_large_goes_in_parts():
     destination = Destination()
     batch = exporting.logs(*"abcdefgh")
-    async with running(destination, max_bytes=200) as (agent, exporter):
+    async with running(destination, max_bytes=200, num_consumers=10) as (agent, exporter):
         await agent.consume(exporter, batch)
         await asyncio.sleep(2)
 
@@ -139,7 +139,7 @@ async def test_a_batch_that_is_too_large_goes_in_parts():
 
 @scenario
 async def test_an_item_that_no_request_can_hold_is_dropped_and_the_others_go():
-    async with running(Destination(), max_bytes=1000) as (agent, exporter):
+    async with running(Destination(), max_bytes=1000, num_consumers=10) as (agent, exporter):
         await agent.consume(exporter, exporting.logs("a", "b" * 2000, "c"))
         await asyncio.sleep(2)
 

@@ -15,10 +15,12 @@ from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.request import Answer
 
 
-def test_the_queues_defaults_are_the_collectors():
+def test_the_queues_defaults_are_the_collectors_but_that_order_is_kept():
     config = QueueConfig()
 
-    assert (config.enabled, config.num_consumers, config.queue_size) == (True, 10, 1000)
+    assert (config.enabled, config.num_consumers, config.capacity) == (True, 1, 1000)
+    assert (config.max_items, config.max_bytes, config.reserve) == (0, 0, 0.1)
+    assert QueueConfig(storage="file_storage").capacity == 1_000_000
     assert (config.sizer, config.block_on_overflow) == ("requests", False)
     assert (config.wait_for_result, config.storage) == (False, None)
 
@@ -28,6 +30,9 @@ def test_the_queues_defaults_are_the_collectors():
     [
         ({"num_consumers": 0}, "num_consumers"),
         ({"queue_size": -1}, "queue_size"),
+        ({"max_items": -1}, "max_items"),
+        ({"max_bytes": -1}, "max_bytes"),
+        ({"reserve": 1.0}, "reserve"),
     ],
 )
 def test_a_queue_that_cannot_work_is_refused(values, message):
@@ -82,7 +87,8 @@ async def test_a_full_queue_refuses_and_the_caller_keeps_its_batch():
 )
 def test_the_queue_can_be_measured_in_items_or_bytes(sizer, size):
     async def main():
-        async with running(Destination(), sizer=sizer, queue_size=size) as (agent, exporter):
+        limits = {"sizer": sizer, "queue_size": size, "reserve": 0.0}
+        async with running(Destination(), **limits) as (agent, exporter):
             for _ in range(2):
                 await agent.consume(exporter, exporting.logs("a", "b"))
             with pytest.raises(errors.QueueFull):

@@ -1,0 +1,44 @@
+"""The calls that requests of all weights but the critical share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from otel_oom import errors
+from otel_oom.pipeline import weights
+from otel_oom.pipeline.sending.request import Answer, Request, Sender
+from otel_oom.pipeline.weighted import Turns
+
+
+class TurnSender:
+    """Lets a try wait for its turn; one that is critical waits for nobody.
+
+    A turn is had for a try, and not for the wait until the next one.
+    """
+
+    def __init__(self, turns: Turns, then: Sender) -> None:
+        self._turns = turns
+        self._then = then
+        self.has_more: Callable[[int], bool] = lambda _: False
+        """Whether the queue has another request of a weight, to be sent as soon as one is done."""
+
+    def leave(self, weight: int) -> None:
+        """Whatever `has_more` said of a weight, nothing of it comes now."""
+        self._turns.leave(weight)
+
+    async def send(self, request: Request) -> Answer:
+        """Send once it is its weight's turn."""
+        if request.weight >= weights.CRITICAL:
+            return await self._then.send(request)
+        await self._turns.take(request.weight)
+        is_done = False
+        try:
+            answer = await self._then.send(request)
+            is_done = True
+        except errors.Permanent:
+            is_done = True
+            raise
+        finally:
+            comes_back = is_done and self.has_more(request.weight)
+            self._turns.give_back(request.weight, comes_back=comes_back)
+        return answer
