@@ -24,6 +24,7 @@ _WORDS: dict[Any, str] = {
     ByteSize: "size",
     Secret: "secret string",
     ComponentId: "id",
+    Any: "value",
 }
 _REQUIRED = "**required**"
 _NONE = "not set"

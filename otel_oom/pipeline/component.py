@@ -162,3 +162,5 @@ class Factory:
     mutates: bool = False
     weight: int = weights.DEFAULT
     doctor: Callable[[Any], Sequence[Check]] | None = None
+    carries: Callable[[Any], Sequence[Signal]] | None = None
+    """Which of `signals` one with this config takes; without it all of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from otel_oom import errors
@@ -125,8 +125,8 @@ class Reader:
             return
         found = next((made for id_, made in components.items() if str(id_) == text), None)
         signal = pipeline.partition("/")[0]
-        if pipeline and found and signal not in found.factory.signals:
-            carried = ", ".join(found.factory.signals) or "no signal"
+        if pipeline and found and signal not in (signals := _signals(found)):
+            carried = ", ".join(signals) or "no signal"
             message = f"{problems.quoted(text)} takes {carried}; this pipeline carries {signal}"
             self._report.add(path, message)
 
@@ -171,3 +171,9 @@ class Reader:
         value = self._at(path)
         items = value if isinstance(value, list) else []
         return ((index, item) for index, item in enumerate(items) if isinstance(item, str))
+
+
+def _signals(made: Configured) -> Collection[str]:
+    """What a component takes, as it is configured; a broken config is told elsewhere."""
+    carries = made.factory.carries
+    return carries(made.config) if carries and made.config else made.factory.signals

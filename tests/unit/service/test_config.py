@@ -232,3 +232,27 @@ def test_the_rendered_config_is_the_same_config_and_hides_secrets() -> None:
 def test_the_rendered_default_is_the_same_config() -> None:
     loaded = config.load([])
     assert load(config.to_yaml(loaded, reveal=True)) == loaded
+
+
+def test_an_sdk_exporter_that_is_not_installed_is_refused_with_those_that_are():
+    with pytest.raises(errors.ConfigError, match=r"`newrelic` is not installed; there are: .*"
+                       r"console \(logs, traces, metrics\).*otlp_proto_grpc"):  # fmt: skip
+        config.load([sdk_config("newrelic")])
+
+
+def test_a_pipeline_of_a_signal_that_an_sdk_exporter_lacks_is_refused():
+    with pytest.raises(errors.ConfigError, match=r"`sdk` takes traces; this pipeline carries logs"):
+        config.load([sdk_config("console", signals="[traces]")])
+
+
+def test_what_an_sdk_exporter_is_given_is_never_printed():
+    text = config.to_yaml(config.load([sdk_config("console", options="{formatter: token}")]))
+    assert "token" not in text
+
+
+def sdk_config(name, signals="[]", options="{}"):
+    return (
+        f"yaml:{{receivers: {{oom: }}, exporters: {{sdk: {{exporter: {name}, signals: {signals}, "
+        f"options: {options}}}}}, service: {{pipelines: {{logs: {{receivers: [oom], "
+        "exporters: [sdk]}}}}"
+    )

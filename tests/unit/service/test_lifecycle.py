@@ -16,6 +16,7 @@ INSTALLED = Registry().components()
 NEEDS = {
     "memory_limiter": {"limit_mib": 1000},
     "file": {"path": "{folder}/out.jsonl"},
+    "sdk": {"exporter": "console"},
     "otlp_grpc": {"endpoint": "http://127.0.0.1:9"},
     "otlp_http": {"endpoint": "http://127.0.0.1:9"},
     "health_check": {"endpoint": "127.0.0.1:0"},
