@@ -49,6 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kernels", action="store_true", help="boot other kernels in QEMU (`make kernels` does)"
     )
     parser.addoption(
+        "--chaos", action="store_true", help="the long form of tests that have one (`make chaos`)"
+    )
+    parser.addoption(
         "--kills", type=int, default=50, help="kills of a test under churn (`make chaos`: 1000)"
     )
 

@@ -55,10 +55,10 @@ class Destination:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: pathlib.Path, destination: Destination, **queue: Any
+    folder: pathlib.Path, destination: Destination, name: str = "otlp_http/test", **queue: Any
 ) -> AsyncIterator[tuple[exporting.Agent, Exporter]]:
     """A started chain over a started storage; both are stopped, and the sum closes."""
-    agent = exporting.Agent("otlp_http/test")
+    agent = exporting.Agent(name)
     storage = started_storage(agent, folder)
     exporter = Exporter(
         agent.settings,

@@ -15,7 +15,9 @@ import pathlib
 from otel_oom import errors
 from otel_oom.config.types import Violations
 from otel_oom.pipeline import component
+from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.database import Database
+from otel_oom.pipeline.durable.salvage import Report
 
 _FILE, _LOCK = "queue.db", "lock"
 
@@ -51,6 +53,7 @@ class FileStorage:
         self._folder = pathlib.Path(config.directory)
         self._database: Database | None = None
         self._lock: io.TextIOWrapper | None = None
+        self._settings = settings
         settings.storages.offer(settings.name, self)
 
     def database(self) -> Database:
@@ -69,7 +72,7 @@ class FileStorage:
                 f"cannot use `directory` {self._folder}: {error.strerror or error}; "
                 "give the agent's user the right to write there, or choose another"
             ) from error
-        database = Database(self._folder / _FILE)
+        database = Database(self._folder / _FILE, self._count)
         try:
             await database.open()
         except errors.StorageError as error:
@@ -84,6 +87,14 @@ class FileStorage:
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.close()
+
+    def _count(self, report: Report) -> None:
+        """What an earlier life left and damage took: found, and given up."""
+        ledger, name = self._settings.ledger, self._settings.name
+        for (_, signal), (_, items) in report.gone.items():
+            of = Signal(signal) if signal in list(Signal) else Signal.LOGS
+            ledger.recovered(name, of, items)
+            ledger.dropped(name, of, items, "storage_damaged")
 
     def _make_folder(self) -> None:
         if self._folder.is_dir():

@@ -14,11 +14,12 @@ import concurrent.futures
 import dataclasses
 import pathlib
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from otel_oom import errors
-from otel_oom.pipeline.durable import schema
+from otel_oom.pipeline.durable.salvage import Report
+from otel_oom.pipeline.durable.store import Store
 
 _T = TypeVar("_T")
 
@@ -36,22 +37,34 @@ class _Job:
 
 
 class Database:
-    """The file of one storage. Every method is called from the event loop's thread."""
+    """The file of one storage. Every method is called from the event loop's thread.
 
-    def __init__(self, path: pathlib.Path) -> None:
+    `on_report` is called there, too, each time that the file was damaged and made anew.
+    """
+
+    def __init__(
+        self, path: pathlib.Path, on_report: Callable[[Report], None] = lambda _: None
+    ) -> None:
         self._path = path
-        self._connection: sqlite3.Connection | None = None
+        self._on_report = on_report
+        self._store: Store | None = None
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "file_storage")
         self._waiting: collections.deque[_Job] = collections.deque()
         self._is_called = False
 
     async def open(self) -> None:
         """Open or make the file; `errors.StorageError` says why it cannot be used."""
-        self._connection = await self._run(schema.opened, self._path)
+        loop = asyncio.get_running_loop()
+
+        def report(one: Report) -> None:
+            loop.call_soon_threadsafe(self._on_report, one)
+
+        self._store = await self._run(Store, self._path, report)
 
     async def read(self, work: Work[_T]) -> _T:
         """Do it outside of a transaction; `errors.StorageError` if the file cannot be read."""
-        return await self._run(self._read, work)
+        found: _T = await self._run(lambda: self._opened().read(work))
+        return found
 
     async def write(self, work: Work[_T], *, is_critical: bool = False) -> _T:
         """Do it in the next transaction, and return once that is committed.
@@ -70,25 +83,19 @@ class Database:
 
     async def close(self) -> None:
         """Do what was asked for, and close the file. Safe before `open`, and twice."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await self._run(connection.close)
+        store, self._store = self._store, None
+        if store is not None:
+            await self._run(store.close)
         self._thread.shutdown(wait=False)
 
     async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, function, *arguments)
 
-    def _read(self, work: Work[_T]) -> _T:
-        try:
-            return work(self._opened())
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
+    def _opened(self) -> Store:
+        if self._store is None:
             raise errors.StorageError(f"{self._path} is closed", "shutdown")
-        return self._connection
+        return self._store
 
     def _commit_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         """On the thread: one transaction of all that waits; each alone if that fails."""
@@ -108,25 +115,12 @@ class Database:
         except Exception as error:  # noqa: BLE001  # whoever waits must hear of it
             loop.call_soon_threadsafe(_settle, job.done, None, error)
 
-    def _commit(self, jobs: Iterable[_Job], loop: asyncio.AbstractEventLoop) -> None:
-        connection = self._opened()
-        try:
-            level = "FULL" if any(job.is_critical for job in jobs) else "NORMAL"
-            connection.execute(f"PRAGMA synchronous={level}")
-            connection.execute("BEGIN IMMEDIATE")
-            results = [(job, job.work(connection)) for job in jobs]
-            connection.execute("COMMIT")
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise self._failed(error) from error
-            raise
-        for job, result in results:
+    def _commit(self, jobs: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
+        works = [job.work for job in jobs]
+        is_synced = any(job.is_critical for job in jobs)
+        results = self._opened().write(works, is_synced=is_synced)
+        for job, result in zip(jobs, results, strict=True):
             loop.call_soon_threadsafe(_settle, job.done, result, None)
-
-    def _failed(self, error: sqlite3.Error) -> errors.StorageError:
-        return schema.failure(self._path, error)
 
 
 def _settle(done: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

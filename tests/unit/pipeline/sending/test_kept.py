@@ -136,9 +136,8 @@ async def test_a_caller_that_is_cancelled_leaves_a_copy_and_the_sum_closes(tmp_p
 
 async def test_each_exporter_has_its_own(tmp_path):
     destination = Destination(is_up=False)
-    async with keeping.running(tmp_path, destination) as (agent, exporter):
+    async with keeping.running(tmp_path, destination, "otlp_http/other") as (agent, exporter):
         await agent.consume(exporter, batch("a"))
-    change(tmp_path, "UPDATE items SET queue = 'otlp_http/other'")
     destination = Destination()
     async with keeping.running(tmp_path, destination) as (agent, exporter):
         await agent.consume(exporter, batch("b"))
