@@ -99,7 +99,7 @@ class Items:
         await self._database.write(
             lambda connection: (
                 connection.execute(
-                    f"INSERT INTO dead_letters SELECT id, {_COLUMNS}, ?, ? FROM items "  # noqa: S608
+                    f"INSERT INTO dead_letters SELECT NULL, {_COLUMNS}, ?, ? FROM items "  # noqa: S608
                     "WHERE id = ?",
                     values,
                 ),
