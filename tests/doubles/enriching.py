@@ -27,10 +27,10 @@ def path(container_id: str = ID) -> str:
 
 
 class Bench:
-    """What goes in and what comes out."""
+    """What goes in and what comes out; `around` is another's, of whose agent this is."""
 
-    def __init__(self, config: Config) -> None:
-        self.around = sink.Bench()
+    def __init__(self, config: Config, around: sink.Bench | None = None) -> None:
+        self.around = around or sink.Bench()
         self.end = sink.Sink(self.around.ledger)
         self.settings = self.around.settings("k8s_attributes")
         self.processor = k8s_attributes.FACTORY.create(self.settings, config, self.end)

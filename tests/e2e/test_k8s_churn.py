@@ -1,9 +1,8 @@
 """Kills while pods come and go: none without a name, none with another's.
 
-A victim's command is its pod's and its container's name, so the record carries the truth beside
-what was found out. `make chaos` makes 1,000 kills and lets none be without a name, `make test` some
-of them: there two may have waited `late_timeout` in vain for their container's name, and say so. A busy
-node tells it later than that of some two in a thousand.
+A victim's command is its pod's and its container's name, so a kill's record and span carry the truth
+beside what was found out. `make chaos` makes 1,000 kills, `make test` some of them. Of one that is
+not named right the test says when its node and its API server told of the container.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import pytest
 from doubles import (
     agent_process,
     collected,
+    container_news,
     kube_node,
     kube_objects,
     kubeconfig,
@@ -34,9 +34,6 @@ NAMESPACE = "churn"
 PODS_AT_ONCE = 5
 CONTAINERS = ("a", "b", "c", "d", "e")
 PATIENCE_S = 60.0
-LONG = 1000
-LATE = "pod_uid, container_unknown"
-"""The pod is right, and the record says that its container was not known."""
 _RECORD = '"eventName":"oom.kill"'
 
 
@@ -65,18 +62,21 @@ def test_every_kill_is_named_and_named_right(
         agent_process.plain_grpc(collector.grpc_endpoint),
         processors={"k8s_attributes": _options(cluster, source)},
     )
-    with agent_process.running(config, tmp_path, within=within, environment=environment) as agent:
+    with (
+        container_news.watching(cluster.api, NAMESPACE) as news,
+        agent_process.running(config, tmp_path, within=within, environment=environment) as agent,
+    ):
         _churn(cluster, collector, kills)
         stopped = agent.stop()
 
-    found = [each for each in collected.logs(collector) if _is_ours(cluster, each)]
-    assert len(found) >= kills
-    wrong = collections.Counter(filter(None, map(_fault, found)))
-    late = [fault for fault in wrong.elements() if fault.endswith(LATE)]
-    assert len(late) <= (2 if kills < LONG else 0), f"of {len(found)} kills: {late}"
-    assert len(late) == wrong.total(), f"of {len(found)} kills: {wrong.most_common(10)}"
+    records = [each for each in collected.logs(collector) if _is_ours(cluster, each)]
+    spans = [each for each in collected.spans(collector) if _is_ours(cluster, each)]
+    assert len(records) >= kills
+    faults = list(filter(None, (_fault(each, news) for each in records + spans)))
+    assert not faults, f"{len(faults)} of {len(records)} records and {len(spans)} spans: {faults}"
     assert stopped.every_mark_is_reported(), stopped.stderr
-    assert stopped.sums["logs"]["delivered"] == stopped.sums["logs"]["produced"]
+    for signal in ("logs", "traces"):
+        assert stopped.sums[signal]["delivered"] == stopped.sums[signal]["produced"]
 
 
 def _options(cluster: kube_node.Cluster, source: str) -> dict[str, Any]:
@@ -137,14 +137,20 @@ def _is_ours(cluster: kube_node.Cluster, found: collected.Found) -> bool:
     return str(found.attributes.get("process.linux.cgroup")).startswith(f"{cluster.node.cgroup}/")
 
 
-def _fault(found: collected.Found) -> str:
-    """What is wrong with a record's names; empty if nothing is."""
+def _fault(found: collected.Found, news: container_news.News) -> str:
+    """What is wrong with the names of a record or a span; empty if nothing is."""
+    truth = found.attributes["process.executable.name"]
     workload = paths.parse(found.attributes["process.linux.cgroup"])
     named = "-".join(str(found.resource.get(f"k8s.{each}.name")) for each in ("pod", "container"))
     ids = found.resource.get("k8s.pod.uid"), found.resource.get("container.id")
-    if "None" in named:
-        why = f"{found.resource.get('k8s.match')}, {found.resource.get('k8s.miss')}"
-        return f"unnamed: {found.attributes['process.executable.name']}: {why}"
-    if named != found.attributes["process.executable.name"]:
-        return f"misnamed: {named} for {found.attributes['process.executable.name']}"
-    return "" if ids == (workload.pod_uid, workload.container_id) else f"wrong ids: {ids}"
+    if (named, *ids) == (truth, workload.pod_uid, workload.container_id):
+        return ""
+    how = f"{found.resource.get('k8s.match')}, {found.resource.get('k8s.miss')}"
+    killed_s = _marked_ns(found.item) / 1e9
+    when = news.of(workload.container_id, workload.pod_uid, since_s=killed_s)
+    return f"{truth} is named {named} ({how}; ids {ids}); told of: {when}"
+
+
+def _marked_ns(item: Any) -> int:
+    """When the kernel marked the victim: a record's time, a span's start."""
+    return int(getattr(item, "start_time_unix_nano", 0) or item.time_unix_nano)

@@ -97,11 +97,13 @@ class Index:
 
     def learn(self, pod_uid: str, container_id: str, instance: Instance) -> bool:
         """A container that no status has named yet; whether its pod is known."""
-        entry = self.by_key(uid_key(pod_uid))
-        if entry is None:
+        before = self.by_key(uid_key(pod_uid))
+        if before is None:
             return False
-        entry.instances[container_id] = instance
-        self._by_container[container_id] = entry
+        entry = Entry(before.pod, before, {container_id: instance})
+        entry.gone_s = before.gone_s
+        self._replace(entry, before)
+        self._changed()
         return True
 
     # What is asked.
@@ -161,11 +163,13 @@ class Index:
     def _put_pod(self, pod: Pod) -> None:
         before = self._pods.get(pod.metadata.uid)
         self._gone.pop((Kind.POD, pod.metadata.uid), None)
+        if before is not None and before.pod == pod and before.gone_s is None:
+            return
+        self._replace(Entry(pod, before), before)
+
+    def _replace(self, entry: Entry, before: Entry | None) -> None:
         if before is not None:
-            if before.pod == pod and before.gone_s is None:
-                return
             self._unlink(before)
-        entry = Entry(pod, before)
         self._pods[entry.uid] = entry
         for container_id in entry.instances:
             self._by_container[container_id] = entry

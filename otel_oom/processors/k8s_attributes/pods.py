@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterator
+import types
+from collections.abc import Hashable, Iterator, Mapping
 from typing import NamedTuple
 
 from otel_oom.kubernetes.objects import ContainerSpec, ContainerStatus, Pod
@@ -38,11 +39,20 @@ class Entry:
 
     __slots__ = ("gone_s", "instances", "keys", "made", "made_epoch", "pod")
 
-    def __init__(self, pod: Pod, before: Entry | None = None) -> None:
-        """`before`: the entry that this one takes the place of, whose instances it remembers."""
+    def __init__(
+        self,
+        pod: Pod,
+        before: Entry | None = None,
+        learned: Mapping[str, Instance] = types.MappingProxyType({}),
+    ) -> None:
+        """`before`: the entry that this one takes the place of, whose instances it remembers.
+
+        `learned` are instances that no status has named yet.
+        """
         self.pod = pod
         self.gone_s: float | None = None
-        self.instances: dict[str, Instance] = _instances(pod, before.instances if before else {})
+        known = {**(before.instances if before else {}), **learned}
+        self.instances: dict[str, Instance] = _instances(pod, known)
         self.keys: tuple[Hashable, ...] = ()
         self.made: dict[str, Encoded] = {}
         self.made_epoch = -1
@@ -108,7 +118,7 @@ def bare_id(container_id: str) -> str:
     return container_id.partition(_SCHEME)[2] or container_id
 
 
-def _instances(pod: Pod, before: dict[str, Instance]) -> dict[str, Instance]:
+def _instances(pod: Pod, before: Mapping[str, Instance]) -> dict[str, Instance]:
     """Those of before, and those that the statuses name; the oldest make room."""
     found = dict(before)
     for container_id, instance in _named(pod):

@@ -48,6 +48,23 @@ async def test_a_link_that_comes_late_ends_the_waiting(monkeypatch, tmp_path):
 
 
 @scenario
+async def test_what_one_pipeline_learns_ends_the_waiting_of_the_others(monkeypatch, tmp_path):
+    """Of a kill there are a record and a span, and either may be the first to find the link."""
+    source = objects.Objects(objects.pod(containers={"app": ""}))
+    async with running(monkeypatch, tmp_path, source) as bench:
+        spans = enriching.Bench(enriching.config(log_links_folder=str(tmp_path)), bench.around)
+        await spans.processor.start()
+        await bench.consume(sink.log_batch("a", resource={"process.linux.cgroup": path()}))
+        link(tmp_path, "app", ID)
+        found = await spans.of_path()
+        assert (now_s(), found["k8s.container.name"]) == (0, "app")
+        await bench.end.wait_for_items(1)
+        assert now_s() < 1
+        assert enriching.resource_of(bench.end.batches[0])["k8s.container.name"] == "app"
+        await spans.processor.shutdown()
+
+
+@scenario
 async def test_a_link_of_another_pod_or_container_is_not_believed(monkeypatch, tmp_path):
     link(tmp_path, "app", ID, uid="another")
     link(tmp_path, "app", OTHER)
