@@ -52,6 +52,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos", action="store_true", help="the long form of tests that have one (`make chaos`)"
     )
     parser.addoption(
+        "--write-figures",
+        action="store_true",
+        help="make what the verifier walks here the figures of bpf/verified.json",
+    )
+    parser.addoption(
         "--kills", type=int, default=50, help="kills of a test under churn (`make chaos`: 1000)"
     )
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 # The checkout's own, whatever is installed:
 import docs_options  # noqa: E402
 import docs_telemetry  # noqa: E402
+import docs_verifier  # noqa: E402
 
 from otel_oom.pipeline.component import Factory, Kind  # noqa: E402
 from otel_oom.service import registry, settings  # noqa: E402
@@ -34,7 +35,10 @@ _UNITS = "A duration is written as in Go (`250ms`, `1m30s`), a size as `512KiB` 
 
 def main() -> int:
     """Write the pages, or tell which are not what would be written."""
-    pages = {ROOT / "docs" / "telemetry.md": docs_telemetry.page()} | dict(component_pages())
+    docs = ROOT / "docs"
+    pages = dict(component_pages())
+    pages |= {docs / "telemetry.md": docs_telemetry.page()}
+    pages |= {docs / "verifier.md": docs_verifier.page()}
     texts = {path: f"{GENERATED}\n\n{text.rstrip()}\n" for path, text in pages.items()}
     stale = [path for path, text in texts.items() if not _is(path, text)]
     orphans = [path for path in _generated() if path not in texts]

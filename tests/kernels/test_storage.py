@@ -33,17 +33,13 @@ Line = dict[str, Any]
 def played(kernel: debian_kernels.Kernel) -> tuple[Line, ...]:
     """A line for each injection; one boot for all tests of a kernel."""
     with tempfile.TemporaryDirectory() as name:
-        modules = pathlib.Path(name, "modules")
-        modules.mkdir()
-        for path in debian_kernels.modules(kernel, *MODULES):
-            (modules / path.name).write_bytes(path.read_bytes())
         disk = pathlib.Path(name, "disk")
         disk.write_bytes(bytes(64 << 20))
         drives = [f"file={disk},format=raw,if=none,snapshot=on,{LIMIT},id={id_}" for id_ in "ab"]
         result = vm.run_in_vm(
             kernel,
             HERE / "guest_storage.py",
-            files=[modules],
+            modules=MODULES,
             packages=PACKAGES,
             devices=[
                 *("-drive", drives[0], "-device", "nvme,serial=limited,drive=a"),

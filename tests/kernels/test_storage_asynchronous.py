@@ -6,7 +6,6 @@ import functools
 import json
 import pathlib
 import sys
-import tempfile
 from typing import Any
 
 import pytest
@@ -35,13 +34,7 @@ Line = dict[str, Any]
 @functools.cache
 def played(kernel: debian_kernels.Kernel) -> tuple[Line, ...]:
     """A line for each device, engine and operation; one boot for all tests of a kernel."""
-    with tempfile.TemporaryDirectory() as name:
-        modules = pathlib.Path(name, "modules")
-        modules.mkdir()
-        for path in debian_kernels.modules(kernel, *MODULES):
-            (modules / path.name).write_bytes(path.read_bytes())
-        guest = HERE / "guest_storage_asynchronous.py"
-        result = vm.run_in_vm(kernel, guest, files=[modules])
+    result = vm.run_in_vm(kernel, HERE / "guest_storage_asynchronous.py", modules=MODULES)
     assert result.exit_code == 0, f"{result.stdout}\n{result.console[-4000:]}"
     return tuple(json.loads(line) for line in result.lines if line.startswith('{"'))
 

@@ -9,7 +9,6 @@ import functools
 import json
 import pathlib
 import sys
-import tempfile
 from typing import Any
 
 import pytest
@@ -34,18 +33,14 @@ Told = dict[str, Any]
 @functools.cache
 def told_by(kernel: debian_kernels.Kernel) -> Told:
     """What the guest says; one boot for all tests of a kernel."""
-    with tempfile.TemporaryDirectory() as name:
-        modules = pathlib.Path(name, "modules")
-        modules.mkdir()
-        for path in debian_kernels.modules(kernel, *MODULES):
-            (modules / path.name).write_bytes(path.read_bytes())
-        result = vm.run_in_vm(
-            kernel,
-            HERE / "guest_storage_operations.py",
-            files=[modules, HERE / "guest_storage_operations_work.py"],
-            packages=PACKAGES,
-            timeout_s=900,
-        )
+    result = vm.run_in_vm(
+        kernel,
+        HERE / "guest_storage_operations.py",
+        files=[HERE / "guest_storage_operations_work.py"],
+        modules=MODULES,
+        packages=PACKAGES,
+        timeout_s=900,
+    )
     assert result.exit_code == 0, f"{result.stdout}\n{result.console[-4000:]}"
     return dict(json.loads(result.lines[-1]))
 

@@ -70,6 +70,7 @@ def run_in_vm(
     *,
     cgroup: Literal["v1", "v2"] = "v2",
     packages: Iterable[str] = (),
+    modules: Iterable[str] = (),
     devices: Iterable[str] = (),
     memory_mib: int = 1024,
     timeout_s: float = 600,
@@ -77,7 +78,8 @@ def run_in_vm(
     """Boot the kernel, run the script (`.py` or shell) and return what it printed.
 
     `files` (folders are whole) are laid beside the script by their names; `doubles` always is,
-    with its C programs compiled. `devices` are more of QEMU's arguments. With `packages` of Debian
+    with its C programs compiled. The kernel's `modules`, and what they need, are in a folder of
+    that name if they are not built in. `devices` are more of QEMU's arguments. With `packages` of Debian
     beyond Python and libbpf, the VM has a root of its own. A VM that dies before its script ends
     is tried once more, because emulation is not perfect.
     """
@@ -90,19 +92,21 @@ def run_in_vm(
     ]  # fmt: skip
     command += [*_drive("root", _root(packages, machine)), *_drive("site", _site(machine))]
     command += devices
+    laid = {file.name: file for file in (script, *files, _DOUBLES)}
+    laid |= {f"modules/{file.name}": file for file in debian_kernels.modules(kernel, *modules)}
     for _ in range(_ATTEMPTS):
-        result = _attempt(command, [script, *files], machine, timeout_s)
+        result = _attempt(command, laid, machine, timeout_s)
         if result.exit_code is not None:
             break
     return result
 
 
 def _attempt(
-    command: list[str], files: list[pathlib.Path], machine: Architecture, timeout_s: float
+    command: list[str], files: dict[str, pathlib.Path], machine: Architecture, timeout_s: float
 ) -> Result:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        _pack([*files, _DOUBLES], folder / "files.tar", machine)
+        _pack(files, folder / "files.tar", machine)
         console, said = folder / "console", folder / "said"
         lines = ["-serial", f"file:{console}", "-chardev", f"file,id=said,path={said}"]
         lines += machine.said_device
@@ -126,11 +130,11 @@ def _drive(serial: str, path: pathlib.Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _pack(files: list[pathlib.Path], target: pathlib.Path, machine: Architecture) -> None:
+def _pack(files: dict[str, pathlib.Path], target: pathlib.Path, machine: Architecture) -> None:
     """A tar that is read as a drive, so padded to whole pages."""
     with tarfile.open(target, "w", bufsize=tarfile.RECORDSIZE) as archive:
-        for file in files:
-            archive.add(file, arcname=file.name, filter=_without_caches)
+        for name, file in files.items():
+            archive.add(file, arcname=name, filter=_without_caches)
         for source in _DOUBLES.glob("*.c"):
             program, name = compiled.binary(source.stem, machine.machine), source.stem
             archive.add(program, arcname=f"cache/otel-oom/{compiled.key(name)}/{name}")
