@@ -99,6 +99,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
+def is_long(pytestconfig: pytest.Config) -> bool:
+    """Whether a test runs in its long form."""
+    return bool(pytestconfig.getoption("--chaos"))
+
+
+@pytest.fixture(scope="session")
 def collector_binary() -> pathlib.Path:
     """The real collector, built once and cached between runs (mark the test with `go`)."""
     if sentence := skips.go():

@@ -151,11 +151,6 @@ def places(kept: pathlib.Path, file: str, *, is_long: bool, cut: bool = False) -
     return [Damage(file, at, cut) for at in range(0, size, step)]
 
 
-@pytest.fixture
-def is_long(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--chaos"))
-
-
 @pytest.mark.parametrize("file", FILES)
 def test_a_byte_that_changes_costs_one_request_at_most(file, killed, is_long, capsys):
     found = outcomes(killed, places(killed, file, is_long=is_long))

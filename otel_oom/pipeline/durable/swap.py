@@ -18,9 +18,13 @@ _MOST_KEPT = 3
 """Damaged files that are kept to be looked at; the oldest goes when there is one more."""
 
 
+_LOGS = ("-wal", "-journal")
+"""What SQLite keeps beside a database; the second one while it is made only."""
+
+
 def log_of(path: pathlib.Path) -> pathlib.Path:
     """The write-ahead log of a database."""
-    return path.with_name(path.name + "-wal")
+    return path.with_name(path.name + _LOGS[0])
 
 
 def unfinished(path: pathlib.Path) -> pathlib.Path:
@@ -63,7 +67,7 @@ def _set_aside(path: pathlib.Path) -> None:
     """Keep the old files under the time's name, and no more of them than a few."""
     now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     kept = path.with_name(f"{path.name}.damaged-{now}")
-    for old, new in ((path, kept), (log_of(path), log_of(kept))):
+    for old, new in zip(_files(path), _files(kept), strict=True):
         with contextlib.suppress(FileNotFoundError):
             old.rename(new)
     for oldest in damaged(path)[:-_MOST_KEPT]:
@@ -74,14 +78,19 @@ def _set_aside(path: pathlib.Path) -> None:
 def damaged(path: pathlib.Path) -> list[pathlib.Path]:
     """The damaged files that were set aside, the oldest first."""
     found = path.parent.glob(f"{path.name}.damaged-*")
-    return sorted(one for one in found if not one.name.endswith("-wal"))
+    return sorted(one for one in found if not one.name.endswith(_LOGS))
 
 
 def _ready(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".ready")
 
 
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    """A database's logs, and itself."""
+    return [path.with_name(path.name + end) for end in (*_LOGS, "")]
+
+
 def _remove(path: pathlib.Path) -> None:
-    """The log first: alone it is nothing, and beside another database it would be damage."""
-    for one in (log_of(path), path):
+    """The logs first: alone they are nothing, and beside another database they would be damage."""
+    for one in _files(path):
         one.unlink(missing_ok=True)
