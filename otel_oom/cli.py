@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 import otel_oom
-from otel_oom import errors
+from otel_oom import errors, queue_cli
 
 if TYPE_CHECKING:
     from otel_oom.service.config import AgentConfig
@@ -145,6 +145,9 @@ def top(endpoint: str, interval: float, sort: str, *, once: bool) -> None:
     except (agent.NoAnswer, ValueError) as error:
         click.echo(error, err=True)
         sys.exit(_FAILED)
+
+
+main.add_command(queue_cli.queue)
 
 
 def _load(sources: tuple[str, ...], sets: tuple[str, ...]) -> AgentConfig:

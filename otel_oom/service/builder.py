@@ -30,6 +30,14 @@ def build(config: AgentConfig, ledger: accounting.Ledger, board: boards.StatusBo
     return Graph(builder.stages(), board, config.service.shutdown_timeout)
 
 
+def build_senders(
+    config: AgentConfig, ledger: accounting.Ledger, board: boards.StatusBoard
+) -> Graph:
+    """Make the storages of a config and the exporters that keep a queue in one, and no more."""
+    builder = _Builder(config, ledger, board)
+    return Graph(builder.sending_stages(), board, config.service.shutdown_timeout)
+
+
 class _Builder:
     """Walks the pipelines from their ends to their beginnings."""
 
@@ -59,6 +67,19 @@ class _Builder:
         processors = [self._processors[position] for position in sorted(self._processors)]
         extensions = [self._extension(id_) for id_ in self._config.service.extensions]
         return [extensions, list(self._exporters.values()), *processors, receivers]
+
+    def sending_stages(self) -> list[list[Node]]:
+        """Make what is needed to send what is kept; the stages are in the order of the start."""
+        wanted = {
+            id_: queue.storage
+            for id_, (_, options) in self._config.exporters.items()
+            if (queue := getattr(options, "sending_queue", None)) and queue.storage
+        }
+        storages = {id_ for id_ in self._config.service.extensions if str(id_) in wanted.values()}
+        for id_, storage in wanted.items():
+            if storage in map(str, storages):
+                self._exporter(id_)
+        return [[self._extension(id_) for id_ in storages], list(self._exporters.values())]
 
     def _pipeline(self, name: str, pipeline: Pipeline) -> Branch:
         """Make a pipeline's exporters and processors; return where it begins."""

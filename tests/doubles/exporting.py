@@ -216,3 +216,9 @@ _SCOPE = InstrumentationScope(name="otel_oom.test", version="1")
 
 def _resource(name: str) -> Resource:
     return Resource(attributes=[otlp.key_value("service.name", name)])
+
+
+def event_name(body: bytes) -> str:
+    """The name of the first record of a request for logs."""
+    message = LogsData.FromString(body)
+    return message.resource_logs[0].scope_logs[0].log_records[0].event_name

@@ -14,12 +14,14 @@ import pathlib
 
 from otel_oom import errors
 from otel_oom.config.types import Violations
+from otel_oom.extensions.file_storage.control import Control
 from otel_oom.pipeline import component
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.database import Database
 from otel_oom.pipeline.durable.salvage import Report
+from otel_oom.pipeline.durable.requests import Added, Requests
 
-_FILE, _LOCK = "queue.db", "lock"
+FILE, _LOCK = "queue.db", "lock"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class FileStorage:
         self._database: Database | None = None
         self._lock: io.TextIOWrapper | None = None
         self._settings = settings
+        self._control: Control | None = None
+        self._listeners: dict[str, Added] = {}
         settings.storages.offer(settings.name, self)
 
     def database(self) -> Database:
@@ -61,6 +65,14 @@ class FileStorage:
         if self._database is None:
             raise errors.StorageError(f"the storage in {self._folder} is not open", "shutdown")
         return self._database
+
+    def listen(self, queue: str, added: Added) -> None:
+        """Call `added` with what an operator has put back into a queue."""
+        self._listeners[queue] = added
+
+    def requests(self) -> Requests:
+        """The operator's way to the queues."""
+        return Requests(self.database(), self._listeners)
 
     async def start(self) -> None:
         """Take the directory and open the database, or say what stands against it."""
@@ -72,15 +84,20 @@ class FileStorage:
                 f"cannot use `directory` {self._folder}: {error.strerror or error}; "
                 "give the agent's user the right to write there, or choose another"
             ) from error
-        database = Database(self._folder / _FILE, self._count)
+        database = Database(self._folder / FILE, self._count)
         try:
             await database.open()
         except errors.StorageError as error:
             raise errors.ComponentError(str(error)) from error
         self._database = database
+        self._control = Control(self._folder, self.requests().answer)
+        await self._control.start()
 
     async def shutdown(self) -> None:
         """Close the database and let go of the directory."""
+        control, self._control = self._control, None
+        if control is not None:
+            await control.close()
         database, self._database = self._database, None
         if database is not None:
             await database.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from otel_oom.pipeline.data import Signal
@@ -41,6 +41,9 @@ class Storage(Protocol):
 
     def database(self) -> Database:
         """Its open database, or raise `errors.StorageError`."""
+
+    def listen(self, queue: str, added: Callable[[list[Total]], None]) -> None:
+        """Call `added` with what an operator has put back into a queue."""
 
 
 class Items:

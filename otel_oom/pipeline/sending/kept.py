@@ -11,12 +11,12 @@ import asyncio
 import collections
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 from otel_oom import errors
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
-from otel_oom.pipeline.durable.items import Item, Items
+from otel_oom.pipeline.durable.items import Item, Items, Total
 from otel_oom.pipeline.sending.account import Account, Outcome
 from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.request import Request
@@ -54,13 +54,10 @@ class Kept:
         storage = self._settings.storages.find(str(self._config.storage))
         try:
             self._items = Items(storage.database(), self._settings.name)
-            for total in await self._items.totals():
-                self._held[total.signal] += total.items
-                self._size += self._measure(total.requests, total.items, total.bytes)
-                self._settings.ledger.recovered(self._settings.name, total.signal, total.items)
+            self._recover(await self._items.totals())
         except errors.StorageError as error:
             raise errors.ComponentError(str(error)) from error
-        self._came.set()
+        storage.listen(self._settings.name, self._recover)
         consumers = range(self._config.num_consumers)
         self._tasks = [asyncio.create_task(self._work()) for _ in consumers]
 
@@ -95,6 +92,14 @@ class Kept:
         finally:
             for task in tasks:
                 task.cancel()
+
+    def _recover(self, totals: Iterable[Total]) -> None:
+        """Take over what is on the disk and nobody in this life had accepted."""
+        for total in totals:
+            self._held[total.signal] += total.items
+            self._size += self._measure(total.requests, total.items, total.bytes)
+            self._settings.ledger.recovered(self._settings.name, total.signal, total.items)
+        self._came.set()
 
     async def _work(self) -> None:
         while item := await self._next():
