@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-_FINIT_MODULE = 313  # the system call's number on x86-64
+_FINIT_MODULE = {"x86_64": 313, "aarch64": 273}[os.uname().machine]  # the system call's number
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
