@@ -18,8 +18,8 @@ from otel_oom.extensions.file_storage.control import Control
 from otel_oom.pipeline import component
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.database import Database
-from otel_oom.pipeline.durable.salvage import Report
 from otel_oom.pipeline.durable.requests import Added, Requests
+from otel_oom.pipeline.durable.salvage import Report
 
 FILE, _LOCK = "queue.db", "lock"
 
