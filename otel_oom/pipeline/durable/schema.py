@@ -24,7 +24,7 @@ CREATE TABLE items (
     crc INTEGER NOT NULL, -- of all columns but the id
     body BLOB NOT NULL
 );
-CREATE INDEX items_of_queue ON items (queue, id);
+CREATE INDEX items_of_queue ON items (queue, weight, id);
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,

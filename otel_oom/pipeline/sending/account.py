@@ -25,6 +25,9 @@ class Outcome(enum.Enum):
     STOPPED = enum.auto()
     """Nothing yet, and it was not counted: the agent stops, and its holder keeps it."""
 
+    DIVIDED = enum.auto()
+    """Refused, and not counted: its holder has the parts that it was joined of, and sends each."""
+
 
 class Settled(NamedTuple):
     """How a request ended; `why` has the words of who did not take it."""
@@ -45,11 +48,14 @@ class Account:
     async def settle(self, request: Request, *, keeps: bool = False) -> Settled:
         """Send to the end and count it, with no suspension between outcome, count and return.
 
-        `keeps`: whether who holds it keeps what the stop of the agent breaks off.
+        `keeps`: whether who holds it keeps what the stop of the agent breaks off, and the parts of
+        what was joined: if that is refused for good, each of them has its own chance.
         """
         try:
             answer = await self._then.send(request)
         except errors.Permanent as failure:
+            if keeps and request.requests > 1:
+                return Settled(Outcome.DIVIDED, str(failure))
             self._count("exporter_send_failed", request, request.items)
             self._ledger.rejected(self._name, request.signal, request.items)
             return Settled(Outcome.REFUSED, str(failure))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.sending import batching, limits
 from otel_oom.pipeline.sending.account import Account
+from otel_oom.pipeline.sending.joining import Joining
 from otel_oom.pipeline.sending.kept import Kept
 from otel_oom.pipeline.sending.queue import MemoryQueue, QueueConfig
 from otel_oom.pipeline.sending.request import Request
@@ -52,9 +54,10 @@ def create(
     """
     if not config.enabled:
         return Direct(account)
-    if config.storage is not None:
-        return Kept(config, account, settings)
     join = batching.join_of(encode) if config.batch else batching.join_protobuf
+    if config.storage is not None:
+        joining = functools.partial(Joining, config.batching(), join, max_bytes)
+        return Kept(config, account, settings, turns=turns, joining=joining)
     queue = MemoryQueue(config, join, max_bytes)
     settings.ledger.gauge("exporter_queue_size", settings.name, lambda: queue.size)
     settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: config.capacity)

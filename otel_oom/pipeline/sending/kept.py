@@ -1,8 +1,9 @@
 """A queue on a disk: what is accepted outlives the agent, until a destination has it.
 
-A request is a row from its acceptance to its end. It is sent from there, oldest first; a crash
-between its delivery and its removal sends it again (at least once), never not at all. What the
-destination refuses for good goes to the dead letters with its reason, and holds up nobody.
+A request is a row from its acceptance to its end. It is sent from there, the oldest of its weight
+first; a crash between its delivery and its removal sends it again (at least once), never not at
+all. What the destination refuses for good goes to the dead letters with its reason, and holds up
+nobody.
 """
 
 from __future__ import annotations
@@ -11,42 +12,51 @@ import asyncio
 import collections
 import contextlib
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from otel_oom import errors
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
-from otel_oom.pipeline.durable.items import Item, Items, Total
+from otel_oom.pipeline.durable.items import Gone, Item, Items, Total
 from otel_oom.pipeline.sending.account import Account, Outcome
-from otel_oom.pipeline.sending.queue import QueueConfig
+from otel_oom.pipeline.sending.joining import Joining
+from otel_oom.pipeline.sending.level import Level, size_of
+from otel_oom.pipeline.sending.queue_config import QueueConfig
 from otel_oom.pipeline.sending.request import Request
+from otel_oom.pipeline.sending.room import Size, total
+from otel_oom.pipeline.sending.senders import Senders
+from otel_oom.pipeline.sending.turns import TurnSender
 
 _log = logging.getLogger(__name__)
-_AHEAD = 16
-"""Requests that are read at a time."""
-
-_AGAIN_S = 1.0
-"""After a reading that failed."""
 
 
 class Kept:
     """The entry of an exporter whose queue is in a storage."""
 
-    def __init__(self, config: QueueConfig, account: Account, settings: Settings) -> None:
+    def __init__(
+        self,
+        config: QueueConfig,
+        account: Account,
+        settings: Settings,
+        *,
+        turns: TurnSender,
+        joining: Callable[[], Joining],
+    ) -> None:
         self._config = config
         self._account = account
         self._settings = settings
+        self._turns = turns
+        self._joining = joining
+        self._room = config.room()
+        self._making_room = asyncio.Lock()
+        self._levels: dict[int, Level] = {}
+        self._senders = Senders(config.consumers, self._work)
         self._held: collections.Counter[Signal] = collections.Counter()
-        self._size = 0
-        self._read: collections.deque[Item] = collections.deque()
-        self._last_id = 0
-        self._reading = asyncio.Lock()
-        self._came = asyncio.Event()
         self._closed = False
-        self._tasks: list[asyncio.Task[None]] = []
         self._items: Items | None = None
+        turns.has_more = self._has_more
         settings.ledger.hold(settings.name, self._held.__getitem__)
-        settings.ledger.gauge("exporter_queue_size", settings.name, lambda: self._size)
+        settings.ledger.gauge("exporter_queue_size", settings.name, self._size)
         settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: config.capacity)
 
     async def start(self) -> None:
@@ -58,21 +68,18 @@ class Kept:
         except errors.StorageError as error:
             raise errors.ComponentError(str(error)) from error
         storage.listen(self._settings.name, self._recover)
-        consumers = range(self._config.num_consumers)
-        self._tasks = [asyncio.create_task(self._work()) for _ in consumers]
+        self._senders.start()
 
     async def accept(self, request: Request) -> None:
         """Keep the request, or raise `errors.Refused`."""
-        items = self._started()
-        size = self._measure(1, request.items, len(request.body))
+        items, size = self._started(), Size.of(request)
         if self._closed:
             raise errors.Refused("the exporter is stopped", reason="shutdown")
-        if self._size + size > self._config.capacity:
-            raise errors.QueueFull(
-                f"the sending queue is full ({self._config.capacity} {self._config.sizer})"
-            )
-        self._size += size  # before it is written, so that others do not take the same room
-        adding = asyncio.ensure_future(self._add(items, request, size))
+        self._room.check(size, request.weight)
+        if not self._room.fits(size, request.weight):
+            await self._make_room(size, request.weight)
+        self._room.take(size)  # before it is written, so that others do not take the same room
+        adding = asyncio.ensure_future(self._write(items, request, size))
         try:
             await asyncio.shield(adding)
         except asyncio.CancelledError:
@@ -85,97 +92,115 @@ class Kept:
     async def shutdown(self) -> None:
         """Send what can be sent in the time that the caller gives; the rest stays on the disk."""
         self._closed = True
-        self._came.set()
-        tasks, self._tasks = self._tasks, []
+        for level in self._levels.values():
+            level.close()
+        await self._senders.finish()
+
+    async def _work(self, weight: int) -> None:
+        level = self._levels[weight]
         try:
-            await asyncio.gather(*tasks)
+            while items := await level.take(lambda: self._turns.leave(weight)):
+                if not await self._send(level, items):
+                    return
         finally:
-            for task in tasks:
-                task.cancel()
+            self._turns.leave(weight)
 
     def _recover(self, totals: Iterable[Total]) -> None:
         """Take over what is on the disk and nobody in this life had accepted."""
-        for total in totals:
-            self._held[total.signal] += total.items
-            self._size += self._measure(total.requests, total.items, total.bytes)
-            self._settings.ledger.recovered(self._settings.name, total.signal, total.items)
-        self._came.set()
+        for found in totals:
+            self._settings.ledger.recovered(self._settings.name, found.signal, found.items)
+            size = Size(found.requests, found.items, found.bytes)
+            self._room.take(size)
+            self._add(found.signal, found.weight, size)
 
-    async def _work(self) -> None:
-        while item := await self._next():
-            if not await self._send(item):
-                return
-
-    async def _send(self, item: Item) -> bool:
-        """Send one to its end; False if it stays, because the agent stops."""
-        if not item.is_whole:
-            return await self._leave_out(item)
-        request = Request(item.signal, item.body, item.items)
+    async def _send(self, level: Level, items: Sequence[Item]) -> bool:
+        """Send some as one to their end; False if they stay, because the agent stops."""
+        if not items[0].is_whole:
+            return await self._leave_out(level, items[0])
+        request = self._joining().request(items)
         outcome, why = await self._account.settle(request, keeps=True)
+        if outcome is Outcome.DIVIDED:
+            return all([await self._send(level, [item]) for item in items])
         if outcome is Outcome.STOPPED:
             return False
-        self._held[item.signal] -= item.items  # with the count, before anything else can run
+        self._forget(level, items)  # with the count, before anything else can run
         if outcome is Outcome.REFUSED:
-            await self._written(item, self._started().bury(item.id, why))
+            await self._written(items, self._started().bury(items[0].id, why))
         else:
-            await self._written(item, self._started().remove([item.id]))
+            await self._written(items, self._started().remove([item.id for item in items]))
         return True
 
-    async def _leave_out(self, item: Item) -> bool:
+    async def _leave_out(self, level: Level, item: Item) -> bool:
         _log.error(
             "exporter %s: request %d of its queue is damaged on the disk, and is left out",
             self._settings.name, item.id,
         )  # fmt: skip
         self._account.drop(Request(item.signal, b"", item.items), "storage_damaged")
-        self._held[item.signal] -= item.items
-        await self._written(item, self._started().bury(item.id, "damaged on the disk"))
+        self._forget(level, [item])
+        await self._written([item], self._started().bury(item.id, "damaged on the disk"))
         return True
 
-    async def _written(self, item: Item, change: Awaitable[None]) -> None:
+    def _forget(self, level: Level, items: Sequence[Item]) -> None:
+        for item in items:
+            self._held[item.signal] -= item.items
+            level.gone(item)
+
+    async def _written(self, items: Sequence[Item], change: Awaitable[None]) -> None:
         """Wait for the change; what cannot be removed is sent again by the next life."""
         try:
             await change
         except errors.StorageError as error:
             _log.error("exporter %s cannot remove what it sent: %s", self._settings.name, error)
-        self._size -= self._measure(1, item.items, len(item.body))
+        self._room.give_back(total(map(size_of, items)))
 
-    async def _next(self) -> Item | None:
-        """The oldest that nobody has taken; None once the queue is closed and all were taken."""
-        async with self._reading:
-            while not self._read:
-                self._came.clear()
-                found = await self._fetch()
-                if not found and self._closed:
-                    return None
-                if not found:
-                    await self._came.wait()
-            return self._read.popleft()
-
-    async def _fetch(self) -> bool:
+    async def _write(self, items: Items, request: Request, size: Size) -> None:
         try:
-            found = await self._started().after(self._last_id, _AHEAD)
+            await items.add(request.signal, request.items, request.body, request.weight)
         except errors.StorageError as error:
-            _log.error("exporter %s cannot read its queue: %s", self._settings.name, error)
-            asyncio.get_running_loop().call_later(_AGAIN_S, self._came.set)
-            return False
-        self._read.extend(found)
-        if found:
-            self._last_id = found[-1].id
-        return bool(found)
-
-    async def _add(self, items: Items, request: Request, size: int) -> None:
-        try:
-            await items.add(request.signal, request.items, request.body, is_critical=True)
-        except errors.StorageError as error:
-            self._size -= size
+            self._room.give_back(size)
             raise errors.Refused(str(error), reason=error.reason) from error
-        self._held[request.signal] += request.items
-        self._came.set()
+        self._add(request.signal, request.weight, size)
+
+    def _add(self, signal: Signal, weight: int, size: Size) -> None:
+        self._held[signal] += size.items
+        if weight not in self._levels:
+            self._levels[weight] = Level(self._started(), weight, self._joining())
+        self._levels[weight].came(size)
+        self._senders.need(weight)
+
+    async def _make_room(self, size: Size, weight: int) -> None:
+        """Push out what came last of the lowest weights, or raise `errors.QueueFull`."""
+        async with self._making_room:
+            while not self._room.fits(size, weight):
+                lower = [self._levels[one] for one in sorted(self._levels) if one < weight]
+                waiting = total(level.waiting for level in lower)
+                if not self._room.fits(size, weight, waiting):
+                    raise self._room.full()
+                lowest = next(level for level in lower if level.has_more)
+                evicting = self._evict(lowest, lambda freed: self._room.fits(size, weight, freed))
+                if not await asyncio.shield(asyncio.ensure_future(evicting)):
+                    raise self._room.full()
+
+    async def _evict(self, level: Level, is_enough: Callable[[Size], bool]) -> Sequence[Gone]:
+        try:
+            evicted = await level.evict(is_enough)
+        except errors.StorageError as error:
+            raise errors.Refused(str(error), reason=error.reason) from error
+        for one in evicted:
+            self._account.drop(Request(one.signal, b"", one.items), "evicted")
+            self._held[one.signal] -= one.items
+        self._room.give_back(total(map(size_of, evicted)))
+        return evicted
+
+    def _has_more(self, weight: int) -> bool:
+        level = self._levels.get(weight)
+        return level is not None and level.has_more
+
+    def _size(self) -> int:
+        size: int = getattr(self._room.used, self._config.sizer)
+        return size
 
     def _started(self) -> Items:
         if self._items is None:
             raise errors.Refused("the exporter is not started", reason="shutdown")
         return self._items
-
-    def _measure(self, requests: int, items: int, bytes_: int) -> int:
-        return {"requests": requests, "items": items, "bytes": bytes_}[self._config.sizer]

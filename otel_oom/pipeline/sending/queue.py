@@ -7,14 +7,13 @@ As in the collector, what is being sent still takes room until it is done
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 
 from otel_oom import errors
 from otel_oom.pipeline.sending.batching import Batcher, Join
 from otel_oom.pipeline.sending.queue_config import QueueConfig
 from otel_oom.pipeline.sending.request import Request
-from otel_oom.pipeline.sending.room import NOTHING, Size
+from otel_oom.pipeline.sending.room import Size, total
 
 __all__ = ["MemoryQueue", "QueueConfig"]
 
@@ -101,7 +100,7 @@ class MemoryQueue:
     def _evict(self, size: Size, weight: int) -> list[Request]:
         """Take out what came last of the lowest weights, if that makes room, else refuse."""
         lower = sorted(one for one in self.waiting() if one < weight)
-        freed = functools.reduce(Size.plus, (self._lines[one].waiting for one in lower), NOTHING)
+        freed = total(self._lines[one].waiting for one in lower)
         if not self._room.fits(size, weight, freed):
             raise self._room.full()
         evicted = []

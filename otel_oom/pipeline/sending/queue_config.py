@@ -101,7 +101,6 @@ class QueueConfig:
         for key, isset in {
             "wait_for_result": self.wait_for_result,
             "block_on_overflow": self.block_on_overflow,
-            "batch": self.batch is not None,
         }.items():
             if isset:
                 yield (key,), f"`{key}` cannot be used with `storage`"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from otel_oom import errors
@@ -29,6 +30,11 @@ class Size(NamedTuple):
 
 
 NOTHING = Size()
+
+
+def total(sizes: Iterable[Size]) -> Size:
+    """The sum of all."""
+    return functools.reduce(Size.plus, sizes, NOTHING)
 
 
 @dataclasses.dataclass(slots=True)

@@ -10,7 +10,6 @@ from doubles.sending import Destination, running
 from doubles.virtual_loop import scenario
 
 from otel_oom import errors
-from otel_oom.pipeline.sending.batching import BatchConfig
 from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.request import Answer
 
@@ -151,9 +150,7 @@ async def test_waiting_for_the_result_sends_no_more_at_once_than_consumers():
         assert destination.most == 2
 
 
-@pytest.mark.parametrize(
-    "values", [{"wait_for_result": True}, {"block_on_overflow": True}, {"batch": BatchConfig()}]
-)
+@pytest.mark.parametrize("values", [{"wait_for_result": True}, {"block_on_overflow": True}])
 def test_a_storage_goes_with_no_option_that_it_cannot_serve(values):
     (key,) = values
     problems = list(QueueConfig(storage="file_storage", **values).validate())
