@@ -9,9 +9,9 @@ import pathlib
 import sqlite3
 
 from otel_oom import errors
-from otel_oom.pipeline.durable import wal
+from otel_oom.pipeline.durable import upgrade, wal
 
-VERSION = 1
+VERSION = 2
 _APPLICATION = 0x6F6F6D71  # "oomq": what `file` and we know the database by
 _TABLES = """
 CREATE TABLE items (
@@ -128,6 +128,9 @@ def _prepare(path: pathlib.Path, connection: sqlite3.Connection, known: int | No
     connection.execute("PRAGMA wal_autocheckpoint=0")  # its errors would be nobody's
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if (application, version) == (_APPLICATION, 1):
+        upgrade.from_1(connection, create_tables)
+        version = VERSION
     if (application, version) == (0, 0) and known is None and not _shape(connection):
         _make(connection)
     elif (application, version) != (_APPLICATION, VERSION):
@@ -184,9 +187,14 @@ def _text(raw: bytes) -> str:
 def _make(connection: sqlite3.Connection) -> None:
     """All or nothing: an agent that dies here leaves an empty file."""
     connection.execute("BEGIN IMMEDIATE")
-    for statement in _TABLES.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
+    create_tables(connection)
     connection.execute(f"PRAGMA application_id={_APPLICATION}")
     connection.execute(f"PRAGMA user_version={VERSION}")
     connection.execute("COMMIT")
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make them, in the transaction that is open."""
+    for statement in _TABLES.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
