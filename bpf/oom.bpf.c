@@ -24,7 +24,9 @@
 #define ENTRIES_LEN                                                                                \
 	(OOM_MEMCGS * sizeof(struct oom_memcg) + 2 * OOM_ANCESTORS * sizeof(struct oom_process))
 #define TAIL_LEN (ENTRIES_LEN + 2 * OOM_PATH_LEN)
+#define DELIVERED_LEN (OOM_ARGS_LEN + 2 * OOM_VARIABLE_LEN)
 #define NO_UNROLL _Pragma("clang loop unroll(disable)")
+#define UNROLL _Pragma("clang loop unroll(full)")
 
 /* What the hooks before the mark leave for it. */
 struct decision {
@@ -46,9 +48,9 @@ struct scratch {
 	char tail[TAIL_LEN + OOM_NAME_LEN]; /* the last name begins before TAIL_LEN */
 };
 
-struct args_scratch {
+struct delivered_scratch {
 	struct oom_delivered delivered;
-	char args[OOM_ARGS_LEN];
+	char tail[DELIVERED_LEN + OOM_VARIABLE_LEN]; /* the last variable begins before it */
 };
 
 struct {
@@ -94,8 +96,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct args_scratch);
-} args_scratch SEC(".maps");
+	__type(value, struct delivered_scratch);
+} delivered_scratch SEC(".maps");
 
 /* memcg id to its own kills at the last mark, or as user space read them at the load. */
 struct {
@@ -113,6 +115,7 @@ const struct oom_exited *_anchor_exited __attribute__((unused));
 const enum oom_kind *_anchor_kind __attribute__((unused));
 const enum oom_mark_flag *_anchor_mark_flag __attribute__((unused));
 const enum oom_memcg_flag *_anchor_memcg_flag __attribute__((unused));
+const enum oom_delivered_flag *_anchor_delivered_flag __attribute__((unused));
 
 static const __u32 zero;
 
@@ -552,13 +555,98 @@ int on_oom_kill_one_kprobe(void *ctx)
 	return on_kill(kprobe_arg1(ctx));
 }
 
-static __always_inline void emit_args(const struct task_struct *victim, __u64 start_boot_ns)
+static __always_inline void fill_args(struct delivered_scratch *scratch, const struct mm_struct *mm)
 {
-	struct args_scratch *scratch = bpf_map_lookup_elem(&args_scratch, &zero);
+	__u64 start = BPF_CORE_READ(mm, arg_start);
+	__u64 len = BPF_CORE_READ(mm, arg_end) - start;
+
+	scratch->delivered.args_total = len;
+	barrier_var(len); /* or the compiler checks a copy of it */
+	if (len > OOM_ARGS_LEN)
+		len = OOM_ARGS_LEN;
+	if (bpf_probe_read_user(scratch->tail, len, (void *)start))
+		len = 0;
+	scratch->delivered.args_len = len;
+	scratch->delivered.variables_len = 0;
+	scratch->delivered.flags = 0;
+}
+
+/* Where the tail ends; as tail_end, for the same reason. */
+static __always_inline __u64 delivered_end(const struct delivered_scratch *scratch)
+{
+	const volatile struct oom_delivered *delivered = &scratch->delivered;
+
+	return (__u64)delivered->args_len + delivered->variables_len;
+}
+
+/* Without a branch for each byte, of which the verifier would follow both ways. */
+static __always_inline bool starts_with(const char *text, const char *name, int len)
+{
+	char differ = 0;
+	int i;
+
+	UNROLL
+	for (i = 0; i < len; i++)
+		differ |= text[i] ^ name[i];
+	return !differ;
+}
+
+#define STARTS_WITH(text, name) starts_with(text, name, sizeof(name) - 1)
+
+/* A variable that may be told of: an environment holds secrets, too. */
+static __always_inline bool is_ours(const char *variable)
+{
+	return STARTS_WITH(variable, "OTEL_SERVICE_NAME=") ||
+	       STARTS_WITH(variable, "OTEL_RESOURCE_ATTRIBUTES=");
+}
+
+/*
+ * Each variable is copied over the one before it, unless that was ours. One that is too long comes
+ * in pieces, of which only the first can have its name.
+ */
+static __always_inline void append_variables(struct delivered_scratch *scratch,
+					     const struct mm_struct *mm)
+{
+	__u64 from = BPF_CORE_READ(mm, env_start);
+	__u64 end = BPF_CORE_READ(mm, env_end);
+	__u64 at;
+	struct oom_delivered *ret = &scratch->delivered;
+	bool is_start = true, is_whole;
+	long copied;
+	int i;
+
+	NO_UNROLL
+	for (i = 0; i < OOM_VARIABLES; i++) {
+		at = delivered_end(scratch);
+		if (from >= end || at >= DELIVERED_LEN)
+			break;
+		copied =
+			bpf_probe_read_user_str(&scratch->tail[at], OOM_VARIABLE_LEN, (void *)from);
+		if (copied <= 0) {
+			ret->flags |= OOM_DELIVERED_VARIABLES_UNREADABLE;
+			return;
+		}
+		is_whole = copied < OOM_VARIABLE_LEN;
+		if (is_start && is_ours(&scratch->tail[at])) {
+			if (is_whole)
+				ret->variables_len += copied;
+			else
+				ret->flags |= OOM_DELIVERED_VARIABLE_LONG;
+		}
+		from += is_whole ? copied : copied - 1;
+		is_start = is_whole;
+	}
+	if (from < end)
+		ret->flags |= OOM_DELIVERED_VARIABLES_MORE;
+}
+
+static __always_inline void emit_delivered(const struct task_struct *victim, __u64 start_boot_ns)
+{
+	struct delivered_scratch *scratch = bpf_map_lookup_elem(&delivered_scratch, &zero);
 	const struct mm_struct *mm = BPF_CORE_READ(victim, mm);
 	struct oom_counters *counts = counters();
 	struct oom_delivered *ret;
-	__u64 start, len;
+	__u64 len;
 
 	if (!scratch || !counts)
 		return;
@@ -567,15 +655,11 @@ static __always_inline void emit_args(const struct task_struct *victim, __u64 st
 	ret->header.start_boot_ns = start_boot_ns;
 	ret->header.kind = OOM_KIND_DELIVERED;
 	ret->header.tgid = BPF_CORE_READ(victim, tgid);
-	start = BPF_CORE_READ(mm, arg_start);
-	len = BPF_CORE_READ(mm, arg_end) - start;
-	ret->args_total = len;
-	if (len > OOM_ARGS_LEN)
-		len = OOM_ARGS_LEN;
-	if (bpf_probe_read_user(scratch->args, len, (void *)start))
-		len = 0;
-	ret->args_len = len;
-	if (bpf_ringbuf_output(&oom_events, scratch, sizeof(*ret) + len, 0))
+	fill_args(scratch, mm);
+	append_variables(scratch, mm);
+	len = delivered_end(scratch);
+	if (len > sizeof(scratch->tail) ||
+	    bpf_ringbuf_output(&oom_events, scratch, sizeof(*ret) + len, 0))
 		add(&counts->lost_delivered);
 }
 
@@ -632,7 +716,7 @@ int BPF_PROG(on_signal_deliver, int sig, struct kernel_siginfo *info, struct k_s
 		emit_late_mark(victim);
 	}
 	if (!bpf_map_update_elem(&delivered, &tgid, &start_boot_ns, BPF_NOEXIST))
-		emit_args(victim, start_boot_ns);
+		emit_delivered(victim, start_boot_ns);
 	return 0;
 }
 

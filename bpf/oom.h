@@ -17,6 +17,8 @@
 #define OOM_NAME_LEN 256 /* NAME_MAX and its NUL */
 #define OOM_PATH_LEN 4096 /* of a cgroup path at least so much is told */
 #define OOM_ARGS_LEN 4096
+#define OOM_VARIABLES 256 /* of the environment so many are looked at */
+#define OOM_VARIABLE_LEN 2048 /* a variable that is told of is shorter, its NUL included */
 
 enum oom_kind {
 	OOM_KIND_MARK = 1,
@@ -41,6 +43,12 @@ enum oom_mark_flag {
 enum oom_memcg_flag {
 	OOM_MEMCG_GROUP = 1 << 0, /* memory.oom.group */
 	OOM_MEMCG_LOCKED = 1 << 1, /* cgroup v1 code: an OOM of this memcg's subtree is on */
+};
+
+enum oom_delivered_flag {
+	OOM_DELIVERED_VARIABLES_UNREADABLE = 1 << 0, /* a page of the environment was not there */
+	OOM_DELIVERED_VARIABLES_MORE = 1 << 1, /* it goes on beyond what was looked at */
+	OOM_DELIVERED_VARIABLE_LONG = 1 << 2, /* one of ours is too long, and is not told of */
 };
 
 /* Starts every record. */
@@ -106,11 +114,17 @@ struct oom_mark {
 	struct oom_process trigger;
 };
 
-/* SIGKILL reached the victim. Tail: args_len bytes of its command line, NULs between. */
+/*
+ * SIGKILL reached the victim. Tail: args_len bytes of its command line, NULs between; then
+ * variables_len bytes of its environment, of which only OTEL_SERVICE_NAME and
+ * OTEL_RESOURCE_ATTRIBUTES are copied, each `NAME=VALUE` with its NUL.
+ */
 struct oom_delivered {
 	struct oom_header header;
 	__u32 args_len;
 	__u32 args_total; /* length in the process; larger than args_len: cut */
+	__u32 variables_len;
+	__u32 flags; /* enum oom_delivered_flag */
 };
 
 struct oom_exited {
@@ -137,7 +151,7 @@ _Static_assert(sizeof(struct oom_header) == 24, "regenerate events.py");
 _Static_assert(sizeof(struct oom_process) == 40, "regenerate events.py");
 _Static_assert(sizeof(struct oom_memcg) == 56, "regenerate events.py");
 _Static_assert(sizeof(struct oom_mark) == 240, "regenerate events.py");
-_Static_assert(sizeof(struct oom_delivered) == 32, "regenerate events.py");
+_Static_assert(sizeof(struct oom_delivered) == 40, "regenerate events.py");
 _Static_assert(sizeof(struct oom_exited) == 32, "regenerate events.py");
 _Static_assert(sizeof(struct oom_counters) == 80, "regenerate events.py");
 

@@ -46,6 +46,7 @@ VIEWS = (
             "oom_kind": ("OOM_KIND_", "IntEnum"),
             "oom_mark_flag": ("OOM_MARK_", "IntFlag"),
             "oom_memcg_flag": ("OOM_MEMCG_", "IntFlag"),
+            "oom_delivered_flag": ("OOM_DELIVERED_", "IntFlag"),
         },
     ),
     View(

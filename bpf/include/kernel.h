@@ -78,6 +78,8 @@ struct mm_struct {
 	atomic_long_t pgtables_bytes;
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
 };
 
 struct mm_rss_stat {

@@ -42,6 +42,14 @@ class OomMemcgFlag(enum.IntFlag):
     LOCKED = 2
 
 
+class OomDeliveredFlag(enum.IntFlag):
+    """enum oom_delivered_flag."""
+
+    VARIABLES_UNREADABLE = 1
+    VARIABLES_MORE = 2
+    VARIABLE_LONG = 4
+
+
 class OomHeader(NamedTuple):
     """struct oom_header."""
 
@@ -202,18 +210,22 @@ class OomDelivered(NamedTuple):
     tgid: int
     args_len: int
     args_total: int
+    variables_len: int
+    flags: int
 
 
 class OomDeliveredLayout:
     """Where struct oom_delivered has its fields, in bytes: (offset, size)."""
 
     STRUCT: ClassVar[str] = "oom_delivered"
-    SIZE_BYTES: ClassVar[int] = 32
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQIIII")
+    SIZE_BYTES: ClassVar[int] = 40
+    FORMAT: ClassVar[struct.Struct] = struct.Struct("<QQIIIIII")
     OFFSETS: ClassVar[dict[str, tuple[int, int]]] = {
         "header": (0, 24),
         "args_len": (24, 4),
         "args_total": (28, 4),
+        "variables_len": (32, 4),
+        "flags": (36, 4),
     }
 
 

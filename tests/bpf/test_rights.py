@@ -42,14 +42,14 @@ def test_a_user_without_both_capabilities_is_told_what_is_missing(
 
 
 def test_two_capabilities_are_enough_for_a_real_kill() -> None:
-    """As the user nobody: the record is whole, and its books are kept."""
+    """As the user nobody, of a process of root: the record is whole, and its books are kept."""
     with (
         confined_agent.shared_folder() as folder,
         memory_cgroup.temporary(32 * MIB) as group,
         confined_agent.started(folder, confined_agent.as_nobody("bpf", "perfmon")) as agent,
     ):
         agent.wait_until_running()
-        hog = group.hog("eat=100M")
+        hog = group.hog("eat=100M", env={"OTEL_SERVICE_NAME": "shop"})
         assert hog.wait() == -signal.SIGKILL
         (kill,) = agent.wait_for_kills(group.name, 1)
         status = agent.stop()
@@ -60,6 +60,7 @@ def test_two_capabilities_are_enough_for_a_real_kill() -> None:
     assert kill["oom.limit.cgroup"] == group.name
     assert kill["oom.exit.confirmed"] is True
     assert kill["oom.victim.memory.anon"] > 16 * MIB
+    assert kill["process.environment_variable.OTEL_SERVICE_NAME"] == "shop"
     assert saved
     assert "Traceback" not in log
 

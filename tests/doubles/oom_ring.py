@@ -105,13 +105,16 @@ def memcgs(*changes: dict[str, int]) -> dict[str, bytes]:
     return {"memcg": b"".join(layout.pack(*first._replace(**change)) for change in changes)}
 
 
-def delivered(args: bytes | None = None, total: int | None = None, **fields: Any) -> bytes:
+def delivered(
+    args: bytes | None = None, total: int | None = None, variables: bytes = b"", **fields: Any
+) -> bytes:
     """A delivery; `total` is the length of the command line in the process."""
     layout, old = events.OomDeliveredLayout, captured()[1]
     raw = events.OomDelivered._make(layout.FORMAT.unpack_from(old))
     args = old[layout.SIZE_BYTES :] if args is None else args
-    total = len(args) if total is None else total
-    return layout.FORMAT.pack(*raw._replace(args_len=len(args), args_total=total, **fields)) + args
+    lengths = {"args_len": len(args), "args_total": len(args) if total is None else total}
+    told = raw._replace(**lengths, variables_len=len(variables), **fields)
+    return layout.FORMAT.pack(*told) + args + variables
 
 
 def exited(**fields: Any) -> bytes:

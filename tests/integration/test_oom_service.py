@@ -27,6 +27,16 @@ PREFIX = "process.environment_variable."
 UNSHARE = shutil.which("unshare")
 
 
+def _many(count: int) -> dict[str, str]:
+    return {f"V{index}": "hunter2" for index in range(count)}
+
+
+def _long(name: str, length: int) -> dict[str, str]:
+    """A variable of so many bytes, `NAME=` included and its NUL not."""
+    key = f"OTEL_{name}"
+    return {key: "x" * (length - len(key) - 1)}
+
+
 async def killed(group: memory_cgroup.MemoryCgroup) -> None:
     with group.hog("eat=100M", env=os.environ | OWN) as hog:
         await asyncio.to_thread(hog.wait)
@@ -45,6 +55,38 @@ async def test_the_victims_variables_are_on_its_record_and_no_others(
         f"{PREFIX}OTEL_RESOURCE_ATTRIBUTES",
     }
     assert b"hunter2" not in kill.log.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("environment", "found", "reason"),
+    [
+        ({}, {}, ""),
+        (_many(255) | _long("SERVICE_NAME", 2046), {"SERVICE_NAME"}, ""),
+        (_many(256) | OWN, {}, "it is not among the first 256 of its environment"),
+        (_long("SERVICE_NAME", 2047), {}, "one of them is not shorter than 2 KiB"),
+        ({"A": "=OTEL_SERVICE_NAME=x" * 500} | OWN, {"SERVICE_NAME", "RESOURCE_ATTRIBUTES"}, ""),
+        ({"A": "x" * 2045} | OWN, {"SERVICE_NAME", "RESOURCE_ATTRIBUTES"}, ""),
+        ({"A": "x" * 2043 + "OTEL_SERVICE_NAME=x"}, {}, ""),
+    ],
+    ids=["none", "last", "beyond", "too long", "behind a long one", "behind 2 KiB", "in pieces"],
+)
+async def test_they_are_looked_for_in_a_bounded_part_of_the_environment(
+    group: memory_cgroup.MemoryCgroup,
+    tmp_path: pathlib.Path,
+    environment: dict[str, str],
+    found: set[str],
+    reason: str,
+) -> None:
+    async with oom_capture.running(tmp_path, within=group) as agent:
+        pairs = [f"{name}={value}" for name, value in environment.items()]
+        hog = str(memory_cgroup.hog_binary())
+        with group.run("env", "-i", *pairs, hog, "eat=100M") as victim:  # a shell adds its own
+            await asyncio.to_thread(victim.wait)
+        kill = await agent.kill()
+    assert {key for key in kill.attributes if key.startswith(PREFIX)} == {
+        f"{PREFIX}OTEL_{name}" for name in found
+    }
+    assert kill.missing.get(f"{PREFIX}*", "") == reason
 
 
 async def test_they_are_left_out_if_they_are_not_wanted(

@@ -36,9 +36,12 @@ async def died(process: subprocess.Popen[bytes]) -> int:
 
 
 async def plain(agent: oom_capture.Agent) -> dict[str, Any]:
-    """One process hits its own limit."""
+    """One process hits its own limit; its name for itself is the last variable that is looked at."""
+    environment = dict.fromkeys(map("V{}".format, range(255)), "secret") | {
+        "OTEL_SERVICE_NAME": "shop"
+    }
     with memory_cgroup.temporary(32 * MIB) as group:
-        hog = group.hog("eat=100M")
+        hog = group.hog("eat=100M", env=environment)
         await died(hog)
         await agent.kill(hog.pid)
         return {"pid": hog.pid, "cgroup": group.name}

@@ -143,6 +143,8 @@ def test_a_plain_kill(lines: tuple[Line, ...], mode: str) -> None:
     assert kill["process.pid"] == line["made"]["pid"]
     assert kill["process.linux.cgroup"] == line["made"]["cgroup"]
     assert kill["process.command_args"][1:] == ["eat=100M"]
+    assert kill["process.environment_variable.OTEL_SERVICE_NAME"] == "shop"
+    assert "secret" not in str(kill)
     assert kill["oom.trigger.is_victim"] is True
     assert kill["oom.victim.memory.anon"] > 16 * MIB
     assert kill["oom.cgroup.limit"] == 32 * MIB

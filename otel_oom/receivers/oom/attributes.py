@@ -60,6 +60,7 @@ class Record:
         uid: str,
         mode: str,
         command_args: bool = True,
+        service_variables: bool = True,
     ) -> None:
         self.parts: list[bytes] = []
         self._missing: list[tuple[str, str]] = []
@@ -71,7 +72,8 @@ class Record:
         else:
             self._lacks(semconv.PROCESS_COMMAND_ARGS, "the option `command_args` is false")
         self._init(command_args=command_args)
-        self._variables()
+        if service_variables:
+            self._variables()
         self._exit()
         self._memory()
         self._trigger()
@@ -137,13 +139,11 @@ class Record:
             self._lacks(semconv.INIT_COMMAND_ARGS, "could not be read")
 
     def _variables(self) -> None:
-        context = self._kill.context
-        if context is None:
-            return
-        for name, value in context.variables.found:
+        told = self._kill.variables
+        for name, value in told.found:
             self.parts.append(fields.BY_KEY[semconv.ENVIRONMENT_PREFIX + name][value])
-        if context.variables.reason:
-            self._lacks(f"{semconv.ENVIRONMENT_PREFIX}*", context.variables.reason)
+        if told.reason:
+            self._lacks(f"{semconv.ENVIRONMENT_PREFIX}*", told.reason)
 
     def _exit(self) -> None:
         exited = self._kill.exited

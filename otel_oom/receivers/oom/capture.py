@@ -74,14 +74,13 @@ class Capture:
         self._counters = self._probe.object.map_pages("oom_counters")
         self._books = reconcile.Reconciler(self._hierarchy, *self._base, self._start_ns)
         self._encoder = encode.Encoder(
-            boot_id=self._boot_id, version=version, mode="core", command_args=config.command_args
-        )
-        self._reader = context.Reader(
-            root,
-            self._hierarchy,
-            config.siblings,
+            boot_id=self._boot_id,
+            version=version,
+            mode="core",
+            command_args=config.command_args,
             service_variables=config.service_variables,
         )
+        self._reader = context.Reader(root, self._hierarchy, config.siblings)
         self._nodes = limit.memory_nodes(root)
         self._assembler = kills.Assembler(
             self._examine,

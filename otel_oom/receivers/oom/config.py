@@ -42,8 +42,8 @@ class Config:
 
     service_variables: bool = True
     """Whether to record `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` of the victim's
-    environment; nothing else of it is kept. To read them of other users' processes needs
-    CAP_SYS_PTRACE."""
+    environment; nothing else of it leaves the kernel. They are looked for among its first 256
+    variables, and are told of if they are shorter than 2 KiB."""
 
     state_directory: str = "/var/lib/otel-oom"
     """Where the counters are kept between runs, so that kills while the agent is down are

@@ -13,8 +13,7 @@ import pathlib
 import re
 import time
 
-from otel_oom.receivers.oom import cgroups, variables
-from otel_oom.receivers.oom.variables import Variables
+from otel_oom.receivers.oom import cgroups
 
 _AVG10 = re.compile(r"^(some|full) avg10=([\d.]+)", re.MULTILINE)
 _SHARED_FOR_NS = 50_000_000
@@ -52,24 +51,15 @@ class Context:
     host_pressure: Pressure
     command_line: bytes
     init_command_line: bytes = b""
-    variables: Variables = variables.NONE
 
 
 class Reader:
     """Reads contexts; `root` has the host's /proc and /sys, `cap` bounds the siblings."""
 
-    def __init__(
-        self,
-        root: pathlib.Path,
-        hierarchy: cgroups.Hierarchy,
-        cap: int,
-        *,
-        service_variables: bool = True,
-    ) -> None:
+    def __init__(self, root: pathlib.Path, hierarchy: cgroups.Hierarchy, cap: int) -> None:
         self._proc = str(root / "proc")
         self._hierarchy = hierarchy
         self._cap = cap
-        self._service_variables = service_variables
         self._shared: tuple[str, int, tuple[Sibling, ...]] = ("", 0, ())
 
     def read(
@@ -80,7 +70,6 @@ class Reader:
         `init_pid` is its container's init, if that is another process. The victim's own is read
         first, because it lives least.
         """
-        told = variables.read(self._proc, victim_pid) if self._service_variables else variables.NONE
         command_line = self._command_line(victim_pid)
         memory, reason = self._memory(victim_path)
         return Context(
@@ -92,7 +81,6 @@ class Reader:
             host_pressure=self._pressure(f"{self._proc}/pressure/memory"),
             command_line=command_line,
             init_command_line=self._command_line(init_pid) if init_pid else b"",
-            variables=told,
         )
 
     def _memory(self, path: str) -> tuple[dict[str, int], str]:

@@ -95,9 +95,18 @@ class Encoder:
     `ids` gives those that stand on a kill's record and span.
     """
 
-    def __init__(self, *, boot_id: str, version: str, mode: str, command_args: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        boot_id: str,
+        version: str,
+        mode: str,
+        command_args: bool = True,
+        service_variables: bool = True,
+    ) -> None:
         self.ids = ids.Ids(boot_id)
         self._command_args = command_args
+        self._service_variables = service_variables
         self._mode = mode
         self._scope = InstrumentationScope(name=semconv.SCOPE_OOM, version=version)
         self._scope_start = wire.message(1, self._scope.SerializeToString())
@@ -120,7 +129,7 @@ class Encoder:
         """
         scopes: dict[tuple[str | None, Any], list[bytes]] = {}
         for kill in kills:
-            told = kill.context.variables.found if kill.context else ()
+            told = kill.variables.found if self._service_variables else ()
             is_known = kill.mark.raw.flags & _HAS_VICTIM
             path = records.path_text(kill.mark.victim_path) if is_known else None
             items = scopes.setdefault((path, told), [])
@@ -145,6 +154,7 @@ class Encoder:
             uid=episode_id + span_id.hex(),
             mode=self._mode,
             command_args=self._command_args,
+            service_variables=self._service_variables,
         )
         parts = [
             _Log.TIME,

@@ -13,10 +13,12 @@ import operator
 from collections.abc import Callable
 
 from otel_oom.bpf.events import OomMarkFlag
+from otel_oom.receivers.oom import variables
 from otel_oom.receivers.oom.context import Context
 from otel_oom.receivers.oom.episodes import Episode, Episodes
 from otel_oom.receivers.oom.limit import Limit
 from otel_oom.receivers.oom.records import Delivered, Exited, Identity, Mark, Record
+from otel_oom.receivers.oom.variables import Variables
 
 PRIMARY, GROUP_MEMBER, ALREADY_DYING = "primary", "group_member", "already_dying"
 
@@ -46,6 +48,12 @@ class Kill:
     delivered: Delivered | None = None
     exited: Exited | None = None
     is_reported: bool = False
+
+    @property
+    def variables(self) -> Variables:
+        """What its environment says of its service."""
+        told = self.delivered
+        return variables.read(told.raw_variables, told.flags) if told else variables.GONE
 
     @property
     def is_killed(self) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from otel_oom import errors
 from otel_oom.bpf import events
-from otel_oom.bpf.events import OomMark, OomMarkFlag, OomMemcg, OomProcess
+from otel_oom.bpf.events import OomDelivered, OomMark, OomMarkFlag, OomMemcg, OomProcess
 
 _KIND = slice(
     events.OomHeaderLayout.OFFSETS["kind"][0], sum(events.OomHeaderLayout.OFFSETS["kind"])
@@ -82,13 +82,18 @@ class Mark(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """SIGKILL reached a victim. `raw_args` is its command line, or the start of one `is_cut`."""
+    """SIGKILL reached a victim. `raw_args` is its command line, or the start of one `is_cut`.
+
+    `raw_variables` are those of its environment that say who it is; `flags` say what lacks.
+    """
 
     identity: Identity
     boot_ns: int
     raw_args: bytes
     args_total_bytes: int
     is_cut: bool
+    raw_variables: bytes
+    flags: int
 
     @property
     def args(self) -> tuple[str, ...]:
@@ -160,12 +165,17 @@ def _mark(record: bytes) -> Mark:
 
 def _delivered(record: bytes) -> Delivered:
     _need(record, _DELIVERED.size)
-    boot_ns, start_boot_ns, _, tgid, args_bytes, total_bytes = _DELIVERED.unpack_from(record)
+    raw = _new(OomDelivered, _DELIVERED.unpack_from(record))
     tail = record[_DELIVERED.size :]
-    if args_bytes != len(tail):
-        raise errors.BadRecord(f"a command line of {args_bytes} bytes has {len(tail)}")
-    is_cut = total_bytes > args_bytes
-    return _new(Delivered, ((tgid, start_boot_ns), boot_ns, tail, total_bytes, is_cut))
+    if raw.args_len + raw.variables_len != len(tail):
+        raise errors.BadRecord(
+            f"a delivery's tail of {len(tail)} bytes has {raw.args_len} of a command line "
+            f"and {raw.variables_len} of variables"
+        )
+    identity, is_cut = (raw.tgid, raw.start_boot_ns), raw.args_total > raw.args_len
+    args, variables = tail[: raw.args_len], tail[raw.args_len :]
+    fields = (identity, raw.boot_ns, args, raw.args_total, is_cut, variables, raw.flags)
+    return _new(Delivered, fields)
 
 
 def _exited(record: bytes) -> Exited:

@@ -1,61 +1,50 @@
 """What a victim's environment says of its service: two variables, and nothing else of it.
 
-The environment may hold secrets, so all but an allow-list is dropped as soon as it is read.
+The environment may hold secrets: the kernel side copies out these two alone, while the victim takes
+its SIGKILL (bpf/oom.bpf.c).
 """
 
 from __future__ import annotations
 
-import os
+import functools
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from otel_oom.bpf.events import OomDeliveredFlag
 
 ALLOWED = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 
-_MOST_BYTES = 1 << 20
-_PIECE_BYTES = 1 << 16
-_PREFIXES = tuple((name, f"{name}=".encode()) for name in ALLOWED)
+_MOST_KEPT = 256
+_REASONS = (
+    (OomDeliveredFlag.VARIABLE_LONG, "one of them is not shorter than 2 KiB"),
+    (OomDeliveredFlag.VARIABLES_MORE, "it is not among the first 256 of its environment"),
+    (OomDeliveredFlag.VARIABLES_UNREADABLE, "a part of its environment was not in memory"),
+)
 
 
 class Variables(NamedTuple):
-    """Those of the allow-list that are set; `reason` says why they could not be read."""
+    """Those of the allow-list that are set; `reason` says why one may be missing."""
 
     found: tuple[tuple[str, str], ...] = ()
     reason: str = ""
 
 
-NONE = Variables()
-"""Not read."""
+GONE = Variables(reason="the victim was gone before it could be read")
 
 
-def read(proc: str, pid: int) -> Variables:
-    """From /proc/PID/environ (proc(5)), which is empty once its memory is let go of."""
-    try:
-        raw = _read(f"{proc}/{pid}/environ")
-    except PermissionError:
-        return Variables(reason="may not be read without CAP_SYS_PTRACE")
-    except OSError:
-        raw = b""
-    if not raw:
-        return Variables(reason="the victim was gone before it could be read, or has none")
-    return Variables(_allowed(raw))
-
-
-def _allowed(raw: bytes) -> tuple[tuple[str, str], ...]:
+@functools.lru_cache(_MOST_KEPT)
+def read(raw: bytes, flags: int) -> Variables:
+    """`NAME=VALUE`, each with its NUL; of two of one name the first counts, as for getenv(3)."""
     found: dict[str, str] = {}
-    for line in raw.split(b"\0"):
-        for name, prefix in _PREFIXES:
-            if line.startswith(prefix):  # of two of one name the first counts, as for getenv(3)
-                text = line[len(prefix) :].decode("utf-8", "backslashreplace")
-                found.setdefault(name, text)
-    return tuple(sorted(found.items()))
+    for name, value in _pairs(raw):
+        if name in ALLOWED:
+            found.setdefault(name, value)
+    reason = "; ".join(text for flag, text in _REASONS if flags & flag)
+    is_whole = len(found) == len(ALLOWED)
+    return Variables(tuple(sorted(found.items())), "" if is_whole else reason)
 
 
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        pieces, size = [], 0
-        while size < _MOST_BYTES and (piece := os.read(fd, _PIECE_BYTES)):
-            pieces.append(piece)
-            size += len(piece)
-        return b"".join(pieces)
-    finally:
-        os.close(fd)
+def _pairs(raw: bytes) -> Iterator[tuple[str, str]]:
+    for each in raw.split(b"\0"):
+        name, _, value = each.decode("utf-8", "backslashreplace").partition("=")
+        yield name, value

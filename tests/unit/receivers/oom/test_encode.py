@@ -10,8 +10,9 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from otel_oom import semconv
+from otel_oom.bpf.events import OomDeliveredFlag
 from otel_oom.pipeline.data import Batch, Signal
-from otel_oom.receivers.oom import encode, variables
+from otel_oom.receivers.oom import encode
 from otel_oom.receivers.oom.missed import Missed
 
 KILLS = oom_ring.variants()
@@ -92,15 +93,24 @@ def test_a_kill_of_whose_cgroup_nothing_is_known_has_none_on_its_resource() -> N
 
 
 def test_what_the_victim_says_of_its_service_is_on_the_record() -> None:
-    told = (("OTEL_RESOURCE_ATTRIBUTES", "service.name=r"), ("OTEL_SERVICE_NAME", "shop"))
-    context = oom_ring.context(variables=variables.Variables(told))
-    (kill,) = oom_told.of([oom_ring.mark()], context)
-    prefix = f"log {semconv.ENVIRONMENT_PREFIX}"
-    assert kill[f"{prefix}OTEL_SERVICE_NAME"] == "shop"
-    assert kill[f"{prefix}OTEL_RESOURCE_ATTRIBUTES"] == "service.name=r"
-    unread = oom_ring.context(variables=variables.Variables(reason="gone"))
-    (kill,) = oom_told.of([oom_ring.mark()], unread)
-    assert f"{semconv.ENVIRONMENT_PREFIX}*: gone" in kill["log oom.missing"]
+    raw = b"OTEL_RESOURCE_ATTRIBUTES=service.name=r\0OTEL_SERVICE_NAME=shop\0"
+    (kill,) = oom_told.of([oom_ring.mark(), oom_ring.delivered(variables=raw)])
+    prefix = semconv.ENVIRONMENT_PREFIX
+    assert kill[f"log {prefix}OTEL_SERVICE_NAME"] == "shop"
+    assert kill[f"log {prefix}OTEL_RESOURCE_ATTRIBUTES"] == "service.name=r"
+    assert not [line for line in kill["log oom.missing"] if prefix in line]
+
+
+def test_why_it_may_lack_is_on_the_record() -> None:
+    for ring, reason in (
+        ([oom_ring.mark()], "the victim was gone before it could be read"),
+        (
+            [oom_ring.mark(), oom_ring.delivered(flags=OomDeliveredFlag.VARIABLES_MORE)],
+            "it is not among the first 256 of its environment",
+        ),
+    ):
+        (kill,) = oom_told.of(ring)
+        assert f"{semconv.ENVIRONMENT_PREFIX}*: {reason}" in kill["log oom.missing"]
 
 
 def test_the_first_process_of_the_container_is_named_with_its_command() -> None:
