@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 import pathlib
 import time
 from collections.abc import Iterator
@@ -48,11 +49,13 @@ def cluster(
 
 @pytest.mark.parametrize("source", ["api_server", "kubelet"])
 def test_every_kill_is_named_and_named_right(
+    *,
     source: str,
     cluster: kube_node.Cluster,
     collector: real_collector.Collector,
     tmp_path: pathlib.Path,
     request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     kills = request.config.getoption("--kills")
     token = cluster.api.token_of("default", kube_node.READER)
@@ -73,7 +76,10 @@ def test_every_kill_is_named_and_named_right(
     spans = [each for each in collected.spans(collector) if _is_ours(cluster, each)]
     assert len(records) >= kills
     faults = list(filter(None, (_fault(each, news) for each in records + spans)))
-    assert not faults, f"{len(faults)} of {len(records)} records and {len(spans)} spans: {faults}"
+    told = f"{source}: {len(records)} records, {len(spans)} spans, {len(faults)} not named right"
+    with capsys.disabled():
+        print(f"\n  {told}; the link came at the latest {_latest(records, news)}", end="")
+    assert not faults, f"{told}: {faults}"
     assert stopped.every_mark_is_reported(), stopped.stderr
     for signal in ("logs", "traces"):
         assert stopped.sums[signal]["delivered"] == stopped.sums[signal]["produced"]
@@ -149,6 +155,15 @@ def _fault(found: collected.Found, news: container_news.News) -> str:
     killed_s = _marked_ns(found.item) / 1e9
     when = news.of(workload.container_id, workload.pod_uid, since_s=killed_s)
     return f"{truth} is named {named} ({how}; ids {ids}); told of: {when}"
+
+
+def _latest(records: list[collected.Found], news: container_news.News) -> str:
+    """How long after its kill the last of the links came, if all did."""
+    ids = [paths.parse(each.attributes["process.linux.cgroup"]).container_id for each in records]
+    linked_s = [news.linked.get(one, math.inf) for one in ids]
+    killed_s = (_marked_ns(each.item) / 1e9 for each in records)
+    late_s = max(link_s - kill_s for link_s, kill_s in zip(linked_s, killed_s, strict=True))
+    return f"{late_s:.2f} s after the kill" if math.isfinite(late_s) else "never"
 
 
 def _marked_ns(item: Any) -> int:
