@@ -17,6 +17,7 @@ from otel_oom.pipeline import accounting, weights
 from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.incidents import Incidents
+from otel_oom.pipeline.resources.monitor import Monitor
 from otel_oom.pipeline.storages import Storages
 from otel_oom.pipeline.views import Views
 
@@ -116,6 +117,8 @@ class Settings:
     """Of the whole agent: what a receiver offers here an extension shows."""
     storages: Storages = dataclasses.field(default_factory=Storages)
     """Of the whole agent: where an exporter finds the extension that keeps its queue."""
+    resources: Monitor = dataclasses.field(default_factory=Monitor)
+    """Of the whole agent: how idle the host is."""
 
     @property
     def name(self) -> str:

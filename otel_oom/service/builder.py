@@ -13,6 +13,7 @@ from otel_oom.pipeline import accounting, component, weights
 from otel_oom.pipeline.consumer import Consumer, FanOut
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.incidents import Incidents
+from otel_oom.pipeline.resources.monitor import Monitor
 from otel_oom.pipeline.storages import Storages
 from otel_oom.pipeline.views import Views
 from otel_oom.service import board as boards
@@ -50,6 +51,7 @@ class _Builder:
         self._incidents = Incidents()
         self._views = Views()
         self._storages = Storages()
+        self._resources = Monitor()
         self._exporters: dict[ComponentId, Node] = {}
         self._processors: dict[int, list[Node]] = collections.defaultdict(list)
         """By their position from the end of their pipeline."""
@@ -136,6 +138,7 @@ class _Builder:
             incidents=self._incidents,
             views=self._views,
             storages=self._storages,
+            resources=self._resources,
         )
         try:
             return factory.create(settings, config, *links)

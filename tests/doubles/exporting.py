@@ -26,6 +26,7 @@ from otel_oom.pipeline import otlp
 from otel_oom.pipeline.accounting import Ledger
 from otel_oom.pipeline.component import Settings, State, Status
 from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.pipeline.resources.monitor import Monitor
 from otel_oom.pipeline.sending.retry import RetryConfig
 
 FAST = RetryConfig(initial_interval=0.01, max_interval=0.02, max_elapsed_time=60)
@@ -42,6 +43,13 @@ class Board:
 
     def started_at_s(self) -> float:
         return 0.0
+
+
+class Calm(Monitor):
+    """A host on which nothing waits, whatever the machine of the test does."""
+
+    def idleness(self) -> float:
+        return 1.0
 
 
 class Agent:
@@ -62,6 +70,7 @@ class Agent:
             report=self.statuses.append,
             board=Board(),
             version="1.2.3",
+            resources=Calm(),
         )
 
     async def consume(self, exporter, batch: Batch) -> None:

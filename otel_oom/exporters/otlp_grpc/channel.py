@@ -76,7 +76,7 @@ class Channel:
         Credentials cannot change in a channel. It has time to finish what others send on it.
         """
         if tls.stamp(self._config.tls) != self._stamp:
-            self._retire(self._config.timeout_s)
+            self._retire(self._config.retry_on_failure.longest_s(self._config.timeout_s))
 
     async def close(self) -> None:
         """Close everything; what is still in flight ends as cancelled."""

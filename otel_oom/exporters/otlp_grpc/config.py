@@ -82,7 +82,8 @@ class Config:
     """Compression of a request, default gzip. OTEL_EXPORTER_OTLP_COMPRESSION."""
 
     timeout: Duration | None = None
-    """Time for one try, default 5s; 0 for no limit. OTEL_EXPORTER_OTLP_TIMEOUT (milliseconds)."""
+    """Time for one try, default 5s; 0 for no limit. What is heavy or slow is given more, see
+    `retry_on_failure.adaptive`. OTEL_EXPORTER_OTLP_TIMEOUT (milliseconds)."""
 
     keepalive: KeepaliveConfig | None = None
     """HTTP/2 pings; off by default, as in the collector."""

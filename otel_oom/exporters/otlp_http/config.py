@@ -63,7 +63,8 @@ class Config:
     """Headers of every request, e.g. an API key. OTEL_EXPORTER_OTLP_HEADERS."""
 
     timeout: Duration | None = None
-    """Time for one try, default 30s; 0 for no limit. OTEL_EXPORTER_OTLP_TIMEOUT (milliseconds)."""
+    """Time for one try, default 30s; 0 for no limit. What is heavy or slow is given more, see
+    `retry_on_failure.adaptive`. OTEL_EXPORTER_OTLP_TIMEOUT (milliseconds)."""
 
     tls: TlsConfig = dataclasses.field(default_factory=TlsConfig)
     """For https:// endpoints; the scheme alone decides whether TLS is used."""

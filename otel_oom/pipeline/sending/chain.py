@@ -49,9 +49,10 @@ class Exporter:
         if queue.storage is not None:
             retry = dataclasses.replace(retry, max_elapsed_time=Duration(0))
         journal = Journal(settings)
-        observed = ObserveSender(journal, TimeoutSender(timeout_s, push))
+        idleness = settings.resources.idleness
+        observed = ObserveSender(journal, TimeoutSender(retry.timeouts(timeout_s, idleness), push))
         turns = TurnSender(Turns(queue.shared_calls), observed)
-        self._retry = RetrySender(retry, turns if queue.enabled else observed)
+        self._retry = RetrySender(retry, turns if queue.enabled else observed, idleness)
         self._account = Account(settings, journal, self._retry)
         self._entry = entry.create(
             settings, queue, self._account, turns=turns, encode=encode, max_bytes=max_bytes

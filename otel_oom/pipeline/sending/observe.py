@@ -12,7 +12,8 @@ import logging
 
 from otel_oom import errors
 from otel_oom.pipeline.component import Settings, State, Status
-from otel_oom.pipeline.sending.request import Answer, Request, Sender
+from otel_oom.pipeline.sending.attempt import Attempt, AttemptSender
+from otel_oom.pipeline.sending.request import Answer
 
 _log = logging.getLogger(__name__)
 
@@ -61,14 +62,14 @@ class Journal:
 class ObserveSender:
     """Notes how each single try went."""
 
-    def __init__(self, journal: Journal, then: Sender) -> None:
+    def __init__(self, journal: Journal, then: AttemptSender) -> None:
         self._journal = journal
         self._then = then
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, attempt: Attempt) -> Answer:
         """Send, and note the result."""
         try:
-            answer = await self._then.send(request)
+            answer = await self._then.send(attempt)
         except errors.Retryable as failure:
             self._journal.note(Condition.RETRYING, str(failure))
             raise

@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 
 from otel_oom import errors
-from otel_oom.pipeline.sending.request import Answer, Request, Sender
+from otel_oom.pipeline.attempts.timeouts import Timeouts
+from otel_oom.pipeline.sending.attempt import Attempt
+from otel_oom.pipeline.sending.request import Answer, Sender
 
 
 class TimeoutSender:
-    """Cancels a try that takes longer than `timeout_s` seconds; 0 lets it take any time."""
+    """Cancels a try that takes longer than `timeouts` give it; None lets it take any time."""
 
-    def __init__(self, timeout_s: float, then: Sender) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, timeouts: Timeouts | None, then: Sender) -> None:
+        self._timeouts = timeouts
         self._then = then
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, attempt: Attempt) -> Answer:
         """Send in time, or raise `errors.Retryable` with `timed_out` set."""
+        if self._timeouts is None:
+            return await self._then.send(attempt.request)
+        limit = self._timeouts.limit(attempt.request.weight, attempt.timeouts)
+        began_s = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._timeout_s or None):
-                return await self._then.send(request)
+            async with asyncio.timeout(limit.seconds):
+                answer = await self._then.send(attempt.request)
         except TimeoutError:
+            self._timeouts.timed_out(limit)
             raise errors.Retryable(
-                f"no answer within {self._timeout_s:g} s (timeout)", timed_out=True
+                f"no answer within {limit.seconds:.3g} s (timeout)", timed_out=True
             ) from None
+        if attempt.tries == 0:
+            self._timeouts.answered(asyncio.get_running_loop().time() - began_s)
+        return answer

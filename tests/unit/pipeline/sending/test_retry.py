@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 
 import pytest
@@ -13,7 +14,12 @@ from hypothesis import strategies as st
 from otel_oom import errors
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.sending.request import Answer, Request
-from otel_oom.pipeline.sending.retry import RetryConfig, RetrySender, intervals_s
+from otel_oom.pipeline.sending.retry import (
+    AdaptiveConfig,
+    RetryConfig,
+    RetrySender,
+    intervals_s,
+)
 
 REQUEST = Request(Signal.LOGS, b"body", 3)
 EXACT = {"randomization_factor": 0.0}
@@ -43,7 +49,7 @@ def test_the_defaults_are_the_collectors():
 
     assert (config.enabled, config.initial_interval, config.max_interval) == (True, 5, 30)
     assert (config.max_elapsed_time, config.multiplier) == (300, 1.5)
-    assert config.randomization_factor == 0.5
+    assert config.randomization_factor is None, "full jitter, which the collector has not"
 
 
 def test_waits_grow_by_the_multiplier_up_to_the_longest():
@@ -138,7 +144,7 @@ def test_stop_ends_the_wait_and_leaves_one_last_try():
     script = Script(errors.Retryable("down"))
 
     async def main():
-        sender = RetrySender(RetryConfig(), script)
+        sender = RetrySender(RetryConfig(**EXACT), script)
         sending = asyncio.create_task(sender.send(REQUEST))
         await asyncio.sleep(1)
         sender.stop()
@@ -148,6 +154,90 @@ def test_stop_ends_the_wait_and_leaves_one_last_try():
 
     assert virtual_loop.run(main()) == "shutdown"
     assert script.at_s == [0, 1]
+
+
+def test_by_default_a_wait_is_anything_up_to_the_whole():
+    waits = [next(intervals_s(RetryConfig())) for _ in range(300)]
+
+    assert all(0 <= wait <= 5 for wait in waits)
+    assert min(waits) < 0.5
+    assert max(waits) > 4.5
+
+
+def test_a_delay_of_years_is_obeyed_for_an_hour_where_nothing_ends_the_tries():
+    script = Script(errors.Retryable("busy", delay_s=1e9), Answer())
+
+    attempt(script, max_elapsed_time=0)
+
+    assert script.at_s == [0, 3600]
+
+
+@pytest.mark.parametrize(("idle", "waits"), [(1.0, [5, 7.5]), (0.5, [10, 15]), (0.05, [30, 30])])
+def test_a_busy_host_waits_longer_and_never_longer_than_the_longest(idle, waits):
+    script = Script(*[errors.Retryable("down")] * 2, Answer())
+
+    virtual_loop.run(RetrySender(RetryConfig(**EXACT), script, lambda: idle).send(REQUEST))
+
+    assert [b - a for a, b in itertools.pairwise(script.at_s)] == pytest.approx(waits)
+
+
+def test_without_the_adaptive_part_it_is_the_collectors():
+    config = RetryConfig(adaptive=AdaptiveConfig(enabled=False), max_elapsed_time=0, **EXACT)
+    script = Script(*[errors.Retryable("down")] * 20, Answer())
+
+    async def main():
+        sender = RetrySender(config, script, lambda: 0.05)
+        await asyncio.gather(*(sender.send(REQUEST) for _ in range(5)))
+
+    virtual_loop.run(main())
+    assert script.at_s.count(5) == 5, "each request by itself, as if the host were idle"
+
+
+class Away:
+    """Refuses until `back_s`, then takes; each try takes a millisecond."""
+
+    def __init__(self, back_s):
+        self.back_s = back_s
+        self.at_s = []
+        self.weights = []
+
+    async def send(self, attempt):
+        self.at_s.append(virtual_loop.now_s())
+        await asyncio.sleep(0.001)
+        if virtual_loop.now_s() < self.back_s:
+            raise errors.Retryable("away")
+        self.weights.append(attempt.request.weight)
+        return Answer()
+
+
+def sent_while_away(back_s, **config):
+    """Ten requests of weights 1 to 10 through one sender; the destination, and their outcomes."""
+    away = Away(back_s)
+
+    async def main():
+        sender = RetrySender(RetryConfig(**config), away)
+        requests = [dataclasses.replace(REQUEST, weight=weight) for weight in range(1, 11)]
+        return await asyncio.gather(*map(sender.send, requests), return_exceptions=True)
+
+    return away, virtual_loop.run(main())
+
+
+def test_a_dead_destination_gets_no_storm_and_everything_arrives_when_it_is_back():
+    back_s = 4 * 3600.0
+    away, outcomes = sent_while_away(back_s, max_elapsed_time=0)
+    free, _ = sent_while_away(back_s, max_elapsed_time=0, adaptive=AdaptiveConfig(budget=0))
+
+    assert outcomes == [Answer()] * 10
+    assert len(away.at_s) < len(free.at_s) / 5
+    assert max(away.at_s) < back_s + 60
+
+
+def test_nothing_is_given_up_for_the_budget():
+    """The age at which a request is given up is the same, and it had a try at that age."""
+    away, outcomes = sent_while_away(1e9)
+
+    assert {outcome.reason for outcome in outcomes} == {"retries_exhausted"}
+    assert 290 < max(away.at_s) <= 300
 
 
 @pytest.mark.parametrize(
@@ -163,3 +253,11 @@ def test_stop_ends_the_wait_and_leaves_one_last_try():
 def test_what_can_only_be_a_mistake_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         RetryConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [({"max_timeout": 0}, "max_timeout"), ({"budget": -1}, "budget")]
+)
+def test_what_the_adaptive_part_cannot_mean_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        AdaptiveConfig(**values)
