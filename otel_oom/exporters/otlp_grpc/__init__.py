@@ -67,6 +67,7 @@ class Push:
             raise self._judge(failure) from failure
         except asyncio.CancelledError:
             if _cancelled_by_us():
+                self._channel.said_nothing(channel)
                 raise
             raise errors.Retryable("the channel was closed during the call") from None
         return answer

@@ -28,6 +28,9 @@ MAX_METADATA_BYTES = 64 * 1024
 MAX_RECONNECT_MS = 5_000
 """Longest pause between attempts to connect; gRPC's own 120 s would outlast our retries."""
 
+MAX_CONNECT_MS = 20_000
+"""gRPC's own limit of an attempt to connect; less where no try takes as long."""
+
 
 class Channel:
     """At most one channel that calls begin on, and those that older calls end on."""
@@ -35,6 +38,7 @@ class Channel:
     def __init__(self, config: Config, version: str) -> None:
         self._config = config
         self._target = config.target
+        self._longest_s = config.retry_on_failure.longest_s(config.timeout_s)
         self._options = [*_options(config, version), *_keepalive_options(config)]
         self._stamp = tls.stamp(config.tls)
         self._credentials: grpc.ChannelCredentials | None = None
@@ -76,7 +80,17 @@ class Channel:
         Credentials cannot change in a channel. It has time to finish what others send on it.
         """
         if tls.stamp(self._config.tls) != self._stamp:
-            self._retire(self._config.retry_on_failure.longest_s(self._config.timeout_s))
+            self._retire(self._longest_s)
+
+    def said_nothing(self, channel: grpc.aio.Channel) -> None:
+        """Let the next call have a new connection, if this one was there and brought no answer.
+
+        It may be dead and nobody has told us: then no call on it would ever be answered.
+        """
+        import grpc  # noqa: PLC0415  # see the module's docstring
+
+        if channel is self._open and channel.get_state() is grpc.ChannelConnectivity.READY:
+            self._retire(self._longest_s)
 
     async def close(self) -> None:
         """Close everything; what is still in flight ends as cancelled."""
@@ -146,12 +160,21 @@ def _options(config: Config, version: str) -> list[tuple[str, Any]]:
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
         ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
+        ("grpc.min_reconnect_backoff_ms", _connect_ms(config)),
+        # A new channel must not be given the connection of the one that it replaces.
+        ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 0),
         ("grpc.lb_policy_name", config.balancer_name),
     ]
     if name := config.tls.server_name_override:
         options += [("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)]
     return options
+
+
+def _connect_ms(config: Config) -> int:
+    """Longest time for one attempt to connect, which is this option's other meaning."""
+    longest_s = config.retry_on_failure.longest_s(config.timeout_s)
+    return min(MAX_CONNECT_MS, int(longest_s * 1000) or MAX_CONNECT_MS)
 
 
 def _keepalive_options(config: Config) -> list[tuple[str, Any]]:
