@@ -8,7 +8,7 @@ import ssl
 
 import grpc
 import pytest
-from doubles import certificates, exporting, otlp_server, otlp_sides
+from doubles import certificates, exporting, otlp_server, otlp_sides, real_collector
 
 from otel_oom import errors
 from otel_oom.config.types import Secret
@@ -256,3 +256,93 @@ async def test_http_kept_connections_work_with_tls(pki):
             await send_one(agent, exporter)
 
         assert side.server.connections == 1
+
+
+async def until_it_fails(agent):
+    while not agent.statuses:
+        await asyncio.sleep(0.005)
+    assert agent.sum()["held"] == 1
+
+
+@pytest.mark.parametrize("wrong", ["others", "misnamed", "expired"])
+async def test_what_could_not_be_sent_arrives_once_the_server_has_a_good_certificate(
+    side, pki, wrong
+):
+    bad = (
+        pki["others"].issue(f"server-{side.module.FACTORY.type_name}")
+        if wrong == "others"
+        else pki[wrong]
+    )
+    bad_side, port = side.credentials(pki["ours"], bad), real_collector.free_ports(1)[0]
+    async with sending(
+        side, f"https://localhost:{port}", ca_file=pki["ours"].root.cert, retry=FAST
+    ) as (agent, exporter):
+        async with otlp_server.serving(side.server, bad_side, port):
+            await agent.consume(exporter, exporting.logs("a"))
+            await until_it_fails(agent)
+            assert side.server.received == [], "nothing was told to a server that is not ours"
+        async with otlp_server.serving(
+            side.server, side.credentials(pki["ours"], pki["server"]), port
+        ):
+            assert await exporting.settled(agent) == DELIVERED
+
+
+async def test_an_authority_that_is_rotated_under_a_running_agent_is_followed(side, pki, tmp_path):
+    """The server comes back with a certificate of another root, and the root's file follows later."""
+    root, port = tmp_path / "ca.pem", real_collector.free_ports(1)[0]
+    shutil.copy(pki["ours"].root.cert, root)
+    theirs = pki["others"].issue(f"rotated-{side.module.FACTORY.type_name}")
+    async with sending(side, f"https://localhost:{port}", ca_file=root, retry=FAST) as (
+        agent,
+        exporter,
+    ):
+        async with otlp_server.serving(
+            side.server, side.credentials(pki["ours"], pki["server"]), port
+        ):
+            assert await send_one(agent, exporter) == DELIVERED
+        async with otlp_server.serving(side.server, side.credentials(pki["others"], theirs), port):
+            await agent.consume(exporter, exporting.logs("b"))
+            await until_it_fails(agent)
+            replace(root, pki["others"].root.cert)
+
+            assert await exporting.settled(agent) == {"delivered": 2}
+
+
+async def test_a_client_certificate_that_is_rotated_is_used_without_a_restart(side, pki, tmp_path):
+    """The server trusts clients of another authority than ours is of, until ours is renewed."""
+    cert, key = tmp_path / "client.pem", tmp_path / "client.key"
+    shutil.copy(pki["client"].cert, cert)
+    shutil.copy(pki["client"].key, key)
+    renewed = pki["others"].issue(f"client-{side.module.FACTORY.type_name}", host="agent")
+    credentials = mtls_of_another(side, pki)
+    async with (
+        otlp_server.serving(side.server, credentials),
+        sending(side, ca_file=pki["ours"].root.cert, cert_file=cert, key_file=key, retry=FAST) as (
+            agent,
+            exporter,
+        ),
+    ):
+        await agent.consume(exporter, exporting.logs("a"))
+        await until_it_fails(agent)
+        replace(key, renewed.key)  # for a moment it is of another certificate
+        replace(cert, renewed.cert)
+
+        assert await exporting.settled(agent) == DELIVERED
+
+
+def mtls_of_another(side, pki):
+    """A server of ours that takes clients of the others only."""
+    if side.module is otlp_http:
+        context = pki["ours"].server_context(pki["server"])
+        context.load_verify_locations(pki["others"].root.cert)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+    root = pki["others"].root.cert.read_bytes()
+    return grpc.ssl_server_credentials([pki["server"].texts()], root, True)
+
+
+def replace(path, source):
+    """As those do who rotate: written beside it, then renamed over it."""
+    beside = path.with_suffix(".new")
+    shutil.copy(source, beside)
+    beside.replace(path)
