@@ -55,11 +55,16 @@ class Destination:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: pathlib.Path, destination: Destination, name: str = "otlp_http/test", **queue: Any
+    folder: pathlib.Path,
+    destination: Destination,
+    name: str = "otlp_http/test",
+    *,
+    disk_reserve_mib: int = 0,
+    **queue: Any,
 ) -> AsyncIterator[tuple[exporting.Agent, Exporter]]:
     """A started chain over a started storage; both are stopped, and the sum closes."""
     agent = exporting.Agent(name)
-    storage = started_storage(agent, folder)
+    storage = started_storage(agent, folder, disk_reserve_mib)
     exporter = Exporter(
         agent.settings,
         destination,
@@ -77,10 +82,13 @@ async def running(
         agent.check()
 
 
-def started_storage(agent: exporting.Agent, folder: pathlib.Path) -> file_storage.FileStorage:
+def started_storage(
+    agent: exporting.Agent, folder: pathlib.Path, disk_reserve_mib: int = 0
+) -> file_storage.FileStorage:
     """The extension of an agent, not started yet."""
+    config = file_storage.Config(directory=str(folder), disk_reserve_mib=disk_reserve_mib)
     settings = dataclasses.replace(agent.settings, id=ComponentId.parse("file_storage"))
-    return file_storage.FileStorage(settings, file_storage.Config(directory=str(folder)))
+    return file_storage.FileStorage(settings, config)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -38,8 +38,16 @@ class Config:
     directory_permissions: str = "0750"
     """Permissions of a directory that is made, in octal. Default `0750`."""
 
+    disk_reserve_mib: int = 8
+    """MiB of the disk that are taken at the start and given up when the disk is full: for critical
+    requests (weight 10) and for the removal of what was delivered. Others are refused then
+    (`storage_full`). Default 8; 0 keeps none."""
+
     def validate(self) -> Violations:
         """Yield what cannot work."""
+        if self.disk_reserve_mib < 0:
+            text = f"`disk_reserve_mib` ({self.disk_reserve_mib}) must not be negative"
+            yield ("disk_reserve_mib",), text
         if not pathlib.Path(self.directory).is_absolute():
             yield ("directory",), f"`directory` ({self.directory}) must be an absolute path"
         if not _is_octal(self.directory_permissions):
@@ -84,7 +92,7 @@ class FileStorage:
                 f"cannot use `directory` {self._folder}: {error.strerror or error}; "
                 "give the agent's user the right to write there, or choose another"
             ) from error
-        database = Database(self._folder / FILE, self._count)
+        database = Database(self._folder / FILE, self._count, self._config.disk_reserve_mib << 20)
         try:
             await database.open()
         except errors.StorageError as error:

@@ -34,6 +34,7 @@ class _Job:
     work: Work[Any]
     done: asyncio.Future[Any]
     is_critical: bool
+    frees: bool
 
 
 class Database:
@@ -43,9 +44,13 @@ class Database:
     """
 
     def __init__(
-        self, path: pathlib.Path, on_report: Callable[[Report], None] = lambda _: None
+        self,
+        path: pathlib.Path,
+        on_report: Callable[[Report], None] = lambda _: None,
+        reserve_bytes: int = 0,
     ) -> None:
         self._path = path
+        self._reserve_bytes = reserve_bytes
         self._on_report = on_report
         self._store: Store | None = None
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "file_storage")
@@ -59,21 +64,22 @@ class Database:
         def report(one: Report) -> None:
             loop.call_soon_threadsafe(self._on_report, one)
 
-        self._store = await self._run(Store, self._path, report)
+        self._store = await self._run(Store, self._path, report, self._reserve_bytes)
 
     async def read(self, work: Work[_T]) -> _T:
         """Do it outside of a transaction; `errors.StorageError` if the file cannot be read."""
         found: _T = await self._run(lambda: self._opened().read(work))
         return found
 
-    async def write(self, work: Work[_T], *, is_critical: bool = False) -> _T:
+    async def write(self, work: Work[_T], *, is_critical: bool = False, frees: bool = False) -> _T:
         """Do it in the next transaction, and return once that is committed.
 
-        A critical one is on the disk then; another survives all but a loss of power. Raises
+        A critical one is on the disk then; another survives all but a loss of power. On a full
+        disk there is a reserve for the critical, and for what `frees` room in the queue. Raises
         `errors.StorageError`: then nothing of this work was done.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(work, loop.create_future(), is_critical)
+        job = _Job(work, loop.create_future(), is_critical, frees)
         self._waiting.append(job)
         if not self._is_called:
             self._is_called = True
@@ -118,7 +124,9 @@ class Database:
     def _commit(self, jobs: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
         works = [job.work for job in jobs]
         is_synced = any(job.is_critical for job in jobs)
-        results = self._opened().write(works, is_synced=is_synced)
+        may_use_reserve = all(job.is_critical or job.frees for job in jobs)
+        store = self._opened()
+        results = store.write(works, is_synced=is_synced, may_use_reserve=may_use_reserve)
         for job, result in zip(jobs, results, strict=True):
             loop.call_soon_threadsafe(_settle, job.done, result, None)
 

@@ -120,7 +120,8 @@ class Items:
         """Forget requests whose fate is known."""
         rows = [(one,) for one in ids]
         await self._database.write(
-            lambda connection: connection.executemany("DELETE FROM items WHERE id = ?", rows)
+            lambda connection: connection.executemany("DELETE FROM items WHERE id = ?", rows),
+            frees=True,
         )
 
     async def bury(self, id_: int, reason: str) -> None:
@@ -134,7 +135,8 @@ class Items:
                     values,
                 ),
                 connection.execute("DELETE FROM items WHERE id = ?", (id_,)),
-            )
+            ),
+            frees=True,
         )
 
     def _totals(self, connection: sqlite3.Connection) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import pathlib
@@ -105,12 +106,17 @@ def _judged(path: pathlib.Path, error: sqlite3.Error) -> Exception:
 
 
 def _is_read_only(path: pathlib.Path) -> bool:
-    """Whether the disk or the rights forbid to write."""
+    """Whether the disk or the rights forbid to write.
+
+    By trying: Linux from 6.14 on does not say of an ext4 that it gave up after an error.
+    """
+    if path.exists() and not os.access(path, os.W_OK):
+        return True
     try:
-        is_mounted_so = bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
-    return is_mounted_so or (path.exists() and not os.access(path, os.W_OK))
+        os.close(os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+    return False
 
 
 def _connected(path: pathlib.Path) -> sqlite3.Connection:

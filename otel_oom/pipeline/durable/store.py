@@ -18,6 +18,7 @@ from typing import Any
 
 from otel_oom import errors
 from otel_oom.pipeline.durable import recovery, salvage, schema, swap, tally
+from otel_oom.pipeline.durable.reserve import Reserve
 
 _log = logging.getLogger(__name__)
 
@@ -31,13 +32,20 @@ _CHECKPOINT_BYTES = 4 << 20
 _AGAIN_S = 1.0
 """Between two tries to repair the file; until then writes are refused with the last one's error."""
 
+_ROOM = "make room there"
+
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Store:
     """An open file. One thread calls it."""
 
-    def __init__(self, path: pathlib.Path, on_report: Callable[[salvage.Report], None]) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        on_report: Callable[[salvage.Report], None],
+        reserve_bytes: int,
+    ) -> None:
         self._path = path
         self._on_report = on_report
         self._log_path = swap.log_of(path)
@@ -49,16 +57,34 @@ class Store:
         self._commits = 0
         self._log_bytes = 0
         self._open()
+        self._reserve = self._opened_reserve(reserve_bytes)
 
     def read(self, work: Work) -> Any:
-        """Do it outside of a transaction; `errors.StorageError` if the file cannot be read."""
+        """Do it outside of a transaction; `errors.StorageError` if the file cannot be read.
+
+        What cannot be written any more can be read all the same.
+        """
         try:
-            return work(self._ready())
+            return work(self._connection or self._ready())
         except sqlite3.Error as error:
             raise self._told(error) from error
 
-    def write(self, works: Sequence[Work], *, is_synced: bool) -> list[Any]:
+    def write(self, works: Sequence[Work], *, is_synced: bool, may_use_reserve: bool) -> list[Any]:
         """Do all in one transaction, or none: then `errors.StorageError`, or what one raised."""
+        self._ready()
+        if not may_use_reserve and not self._has_reserve():
+            raise errors.StorageError(
+                f"{self._path}: its disk is full, what is left is for the critical; {_ROOM}",
+                "storage_full",
+            )
+        while True:
+            try:
+                return self._write(works, is_synced=is_synced)
+            except errors.StorageError as error:
+                if error.reason != "storage_full" or not may_use_reserve or not self._give():
+                    raise
+
+    def _write(self, works: Sequence[Work], *, is_synced: bool) -> list[Any]:
         connection = self._ready()
         try:
             connection.execute(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
@@ -77,6 +103,25 @@ class Store:
         with contextlib.suppress(errors.StorageError):
             self._ready()
         self._let_go()
+
+    def _opened_reserve(self, size: int) -> Reserve:
+        try:
+            return Reserve(self._path.with_name(self._path.name + ".reserve"), size)
+        except OSError as error:
+            raise _failure(self._path, error) from error
+
+    def _has_reserve(self) -> bool:
+        """Whether the reserve is whole, or could be filled now."""
+        try:
+            return self._reserve.fill()
+        except OSError as error:
+            raise _failure(self._path, error) from error
+
+    def _give(self) -> bool:
+        """Give up a piece of the reserve, and say so if it was the first one."""
+        if self._reserve.is_whole:
+            _log.error("%s: its disk is full, only the critical is kept now; %s", self._path, _ROOM)
+        return self._reserve.give()
 
     def _open(self) -> None:
         opened = recovery.opened(self._path)
