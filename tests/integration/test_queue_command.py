@@ -262,6 +262,7 @@ async def test_a_file_of_an_unknown_version_is_refused(tmp_path):
     connection = sqlite3.connect(tmp_path / "queue.db")
     connection.execute("PRAGMA user_version=99")
     connection.close()
+    (tmp_path / "queue.db.tally").unlink()
 
     done = await queue_tool.ask("show", "--directory", tmp_path)
 
