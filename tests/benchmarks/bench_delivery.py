@@ -82,7 +82,8 @@ def written_mib(pid: int) -> float:
 @contextlib.contextmanager
 def watched(pid: int) -> Iterator[Watched]:
     """Watch a process; the figures are whole at the end of the block."""
-    used, ended = Watched(-cpu_s(pid), -written_mib(pid)), threading.Event()
+    used = Watched(-cpu_s(pid), -written_mib(pid), [rss_mib(pid)], [0.0])
+    ended = threading.Event()
     began_s = time.monotonic()
 
     def sample() -> None:
