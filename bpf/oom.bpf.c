@@ -579,7 +579,7 @@ static __always_inline __u64 delivered_end(const struct delivered_scratch *scrat
 	return (__u64)delivered->args_len + delivered->variables_len;
 }
 
-/* Without a branch for each byte, of which the verifier would follow both ways. */
+/* Without an early return, or clang makes a call of memcmp of it, which BPF has not. */
 static __always_inline bool starts_with(const char *text, const char *name, int len)
 {
 	char differ = 0;

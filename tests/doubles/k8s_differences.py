@@ -17,6 +17,8 @@ PAGE = pathlib.Path(__file__).parents[2] / _PAGE
 _OWN = {"k8s.match", "k8s.miss"}
 """Ours alone, on every record."""
 _ABSENT = None
+_BY_RESOURCE = ("defaults", "all metadata", "labels and annotations", "passed over")
+"""Blocks in which a resource's own attributes name the pod."""
 
 Differences = dict[tuple[str, str], tuple[Any, Any]]
 """By case and attribute: what the collector says, and what we say; None for nothing."""
@@ -24,21 +26,21 @@ Differences = dict[tuple[str, str], tuple[Any, Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A difference; `cases` and `attributes` are patterns of the shell, in a block or in all."""
+    """A difference; `cases` and `attributes` are patterns of the shell, in some of the blocks."""
 
     cases: str
     attributes: str
     theirs: str
     ours: str
     why: str
-    blocks: str = "*"
+    blocks: tuple[str, ...] = _BY_RESOURCE
 
     def covers(self, block: str, case: str, attribute: str, pair: tuple[Any, Any]) -> bool:
         """Whether it is this difference that was found."""
         theirs, ours = pair
         sides = {"nothing": _ABSENT, "an empty text": ""}
         return (
-            fnmatch.fnmatchcase(block, self.blocks)
+            block in self.blocks
             and fnmatch.fnmatchcase(case, self.cases)
             and fnmatch.fnmatchcase(attribute, self.attributes)
             and (self.theirs not in sides or theirs == sides[self.theirs])
@@ -64,7 +66,7 @@ WANTED = (
     Wanted(
         cases="*container id",
         attributes="k8s.pod.*",
-        blocks="passed over",
+        blocks=("passed over",),
         theirs="nothing",
         ours="the pod",
         why="a rule by `container.id` needs no attribute of containers among those extracted",
@@ -79,7 +81,7 @@ WANTED = (
     Wanted(
         cases="*container id",
         attributes="k8s.container.name",
-        blocks="defaults",
+        blocks=("defaults",),
         theirs="nothing",
         ours="the container's name",
         why="in our default: which container of a pod was killed is what one asks first",
@@ -87,7 +89,7 @@ WANTED = (
     Wanted(
         cases="*",
         attributes="k8s.pod.hostname",
-        blocks="all metadata",
+        blocks=("all metadata",),
         theirs="an empty text",
         ours="nothing",
         why="what there is not is no attribute",
@@ -95,10 +97,26 @@ WANTED = (
     Wanted(
         cases="*",
         attributes="k8s.node.uid",
-        blocks="labels and annotations",
+        blocks=("labels and annotations",),
         theirs="the node's UID",
         ours="nothing",
         why="it is not among the attributes that are to be extracted; a label of the node was",
+    ),
+    Wanted(
+        cases="*",
+        attributes="k8s.pod.*",
+        blocks=("connection",),
+        theirs="the pod whose address sent it",
+        ours="the pod that the resource names, or nothing",
+        why="a kill comes by no connection, and who sends it on is not whom it befell",
+    ),
+    Wanted(
+        cases="*",
+        attributes="k8s.pod.ip",
+        blocks=("passthrough",),
+        theirs="the address that sent it",
+        ours="nothing",
+        why="for the same reason; what the cgroup's path tells is there with `passthrough`, too",
     ),
 )
 
@@ -129,7 +147,7 @@ def unfound(block: str, found: Differences) -> list[Wanted]:
     return [
         one
         for one in WANTED
-        if fnmatch.fnmatchcase(block, one.blocks)
+        if block in one.blocks
         and not any(one.covers(block, *key, pair) for key, pair in found.items())
     ]
 

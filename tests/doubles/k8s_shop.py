@@ -14,6 +14,8 @@ from doubles import kube_apiserver, kube_objects
 NAMESPACE = "shop"
 IMAGE = "registry.example/team/app:1.2.3"
 DIGEST = "registry.example/team/app@sha256:" + "d" * 64
+SENDER_IP = "127.0.0.1"
+"""Of the pod that a test's own connections seem to come from."""
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 
 
@@ -75,6 +77,7 @@ def _owners(server: kube_apiserver.ApiServer, namespace: str) -> dict[str, dict[
         "nightly": made("Job", "nightly-29384756", cron_job),
         "once": made("Job", "once"),
         "single": None,
+        "sender": None,
     }
 
 
@@ -124,14 +127,15 @@ def _pod(
     pod["spec"]["initContainers"] = [{"name": "prepare", "image": "busybox:1.36"}]
     pod["spec"]["hostNetwork"] = short == "logs"
     server.apply(pod)
-    return dict(server.set_status(pod, _status(number)))
+    ip = SENDER_IP if short == "sender" else f"10.9.0.{number}"
+    return dict(server.set_status(pod, _status(number, ip)))
 
 
-def _status(number: int) -> dict[str, Any]:
+def _status(number: int, ip: str) -> dict[str, Any]:
     """The container `main` in its third instance; the second was killed for memory."""
     status = kube_objects.running(
         container_id=container_id(number),
-        ip=f"10.9.0.{number}",
+        ip=ip,
         restarts=2,
         last_id=container_id(100 + number),
         image_id=DIGEST,

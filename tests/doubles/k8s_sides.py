@@ -98,6 +98,17 @@ filter:
   labels: [{key: app, op: not-equals, value: once}]
 exclude: {pods: [{name: "^lonely"}]}
 """,
+    "connection": """
+auth_type: kubeConfig
+wait_for_metadata: true
+pod_association: [{sources: [{from: connection}]}]
+extract: {metadata: [k8s.pod.uid, k8s.pod.name]}
+""",
+    "passthrough": """
+auth_type: kubeConfig
+passthrough: true
+pod_association: [{sources: [{from: connection}]}]
+""",
 }
 """Options as a collector's user writes them; both sides are given the same text."""
 Resources = dict[str, dict[str, Any]]

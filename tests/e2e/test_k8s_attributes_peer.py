@@ -64,5 +64,47 @@ async def test_both_say_the_same_but_for_what_is_listed(
     assert k8s_differences.unfound(name, found) == []
 
 
+async def test_the_connection_names_the_sender_there_and_nobody_here(
+    *,
+    binary: pathlib.Path,
+    shop: k8s_shop.Shop,
+    api_server: kube_apiserver.ApiServer,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here such a rule finds nothing, and what comes after it is as without one."""
+    kubeconfig = k8s_sides.kubeconfig(api_server, tmp_path)
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    block, cases = k8s_sides.BLOCKS["connection"], k8s_shop.cases(shop)
+    with k8s_sides.collector(binary, tmp_path, block, kubeconfig) as peer:
+        theirs = k8s_sides.theirs(peer, cases)
+    without = block.replace("pod_association", "# ")
+
+    assert without != block
+    assert await k8s_sides.ours(block, cases) == await k8s_sides.ours(without, cases)
+    sender = {"k8s.pod.name": shop.name("sender"), "k8s.pod.uid": shop.uid("sender")}
+    for case, attributes in cases.items():
+        named = {key: theirs[case][key] for key in sender}
+        assert named == sender | {key: attributes[key] for key in sender.keys() & attributes.keys()}
+
+
+async def test_passing_through_adds_the_senders_address_there_and_how_it_was_matched_here(
+    *,
+    binary: pathlib.Path,
+    shop: k8s_shop.Shop,
+    api_server: kube_apiserver.ApiServer,
+    tmp_path: pathlib.Path,
+) -> None:
+    kubeconfig = k8s_sides.kubeconfig(api_server, tmp_path)
+    block, cases = k8s_sides.BLOCKS["passthrough"], k8s_shop.cases(shop)
+    with k8s_sides.collector(binary, tmp_path, block, kubeconfig) as peer:
+        theirs = k8s_sides.theirs(peer, cases)
+    ours = await k8s_sides.ours(block, cases)
+    for case, attributes in cases.items():
+        assert theirs[case] == {"k8s.pod.ip": k8s_shop.SENDER_IP} | attributes
+        assert ours[case].keys() - attributes.keys() <= {"k8s.match", "k8s.miss"}
+        assert {key: ours[case][key] for key in attributes} == attributes
+
+
 def test_the_page_has_the_list() -> None:
     assert k8s_differences.table() in k8s_differences.PAGE.read_text(), k8s_differences.table()
