@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from otel_oom import errors
@@ -52,16 +53,30 @@ class Ledger:
         self._rejected: collections.Counter[tuple[str, Signal]] = collections.Counter()
         self._dropped: collections.Counter[tuple[str, Signal, str]] = collections.Counter()
         self._counters: collections.Counter[tuple[str, str, Signal]] = collections.Counter()
-        self._holders: list[tuple[str, Callable[[Signal], int]]] = []
-        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._left: collections.Counter[tuple[str, Signal]] = collections.Counter()
+        self._owner = ""
+        self._holders: list[tuple[str, str, Callable[[Signal], int]]] = []
+        self._gauges: list[tuple[str, str, str, Callable[[], float]]] = []
+        """With the owner first."""
+
+    def owned(self, owner: str) -> Ledger:
+        """The same table; what is registered with it is forgotten by this owner's name."""
+        view = copy.copy(self)
+        view._owner = owner  # noqa: SLF001  # it is of this class
+        return view
 
     def produced(self, component: str, signal: Signal, items: int) -> None:
         """A receiver made these items."""
         self._produced[component, signal] += items
 
     def recovered(self, component: str, signal: Signal, items: int) -> None:
-        """A component found these items on its disk, where an earlier life had left them."""
-        self._recovered[component, signal] += items
+        """A component found these items on its disk, where an earlier life had left them.
+
+        Those that it had left there itself before a reload have been counted.
+        """
+        known = min(items, self._left[component, signal])
+        self._left[component, signal] -= known
+        self._recovered[component, signal] += items - known
 
     def copied(self, signal: Signal, items: int) -> None:
         """A fan-out made these further copies due."""
@@ -88,16 +103,23 @@ class Ledger:
 
         A processor is made once per pipeline, so one id may hold in several places.
         """
-        self._holders.append((component, held))
+        self._holders.append((self._owner, component, held))
 
     def gauge(self, name: str, component: str, read: Callable[[], float]) -> None:
         """Register a self-telemetry gauge beside the sum, e.g. `exporter_queue_size`."""
-        self._gauges.append((name, component, read))
+        self._gauges.append((self._owner, name, component, read))
 
-    def forget_readers(self) -> None:
-        """Drop what `hold` and `gauge` registered, once its components are stopped for good."""
-        self._holders.clear()
-        self._gauges.clear()
+    def forget_readers(self, but: Collection[str] = ()) -> None:
+        """Drop what `hold` and `gauge` registered, once its components are stopped for good.
+
+        What those of the owners in `but` registered stays. What the others still hold is on a
+        disk: it counts as held, until somebody finds it there.
+        """
+        for owner, component, held in self._holders:
+            for signal in Signal if owner not in but else ():
+                self._left[component, signal] += held(signal)
+        self._holders[:] = [one for one in self._holders if one[0] in but]
+        self._gauges[:] = [one for one in self._gauges if one[0] in but]
 
     def balance(self, signal: Signal) -> Balance:
         """The sum of one signal now."""
@@ -112,7 +134,7 @@ class Ledger:
             delivered=_total(self._delivered, signal),
             rejected=_total(self._rejected, signal),
             dropped=dict(dropped),
-            held=sum(held(signal) for _, held in self._holders),
+            held=_total(self._left, signal) + sum(held(signal) for *_, held in self._holders),
         )
 
     def rows(self) -> Iterator[tuple[str, str, Signal, str, int]]:
@@ -129,12 +151,12 @@ class Ledger:
 
     def gauges(self) -> Iterator[tuple[str, str, float]]:
         """Every gauge as (name, component, value now)."""
-        for name, component, read in self._gauges:
+        for _, name, component, read in self._gauges:
             yield name, component, read()
 
     def _held(self) -> collections.Counter[tuple[str, Signal]]:
-        held: collections.Counter[tuple[str, Signal]] = collections.Counter()
-        for component, read in self._holders:
+        held = +self._left  # without the zeros
+        for _, component, read in self._holders:
             for signal in Signal:
                 held[component, signal] += read(signal)
         return held

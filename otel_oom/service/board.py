@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from otel_oom.pipeline.component import State, Status
 
@@ -55,9 +55,9 @@ class StatusBoard:
             self._started_at_s = time.time()
         self._running = running
 
-    def clear(self) -> None:
-        """Forget the components of a graph that is gone."""
-        self._statuses.clear()
+    def clear(self, but: Collection[str] = ()) -> None:
+        """Forget the components of a graph that is gone, but not those that are kept."""
+        self._statuses = {key: one for key, one in self._statuses.items() if key in but}
 
     def statuses(self) -> Mapping[str, Status]:
         """The last status of every component, by `kind/id` (a processor's with its pipeline)."""

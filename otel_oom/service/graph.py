@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from otel_oom import errors
 from otel_oom.pipeline import component
@@ -34,10 +34,15 @@ class Graph:
     """The components of one config. `stop` may be called at any time, also after a failed start."""
 
     def __init__(
-        self, stages: Sequence[Sequence[Node]], board: boards.StatusBoard, stop_timeout_s: float
+        self,
+        stages: Sequence[Sequence[Node]],
+        board: boards.StatusBoard,
+        stop_timeout_s: float,
+        running: Collection[str] = (),
     ) -> None:
-        """`stages`: in the order of the start."""
+        """`stages`: in the order of the start; `running`: those that another graph has started."""
         self._stages = stages
+        self._running = running
         self._board = board
         self._stop_timeout_s = stop_timeout_s
         self._stopping: set[asyncio.Task[None]] = set()
@@ -54,21 +59,25 @@ class Graph:
         """Start all, or stop what had started and raise one `errors.ComponentError`."""
         try:
             for node in self.nodes:
-                await self._start(node)
+                if node.key not in self._running:
+                    await self._start(node)
         except errors.ComponentError:
-            await self.stop()
+            await self.stop(but=self._running)
             raise
         self._board.set_running(running=True)
 
-    async def stop(self) -> None:
-        """Stop all within the configured time; what a component then holds, it counts."""
+    async def stop(self, but: Collection[str] = ()) -> None:
+        """Stop all within the configured time; what a component then holds, it counts.
+
+        Those whose keys are in `but` go on: another graph has them, or they are stopped later.
+        """
         if self._stopped:
             return
-        self._stopped = True
+        self._stopped = not but
         self._board.set_running(running=False)
         self._deadline_s = asyncio.get_running_loop().time() + self._stop_timeout_s
         for stage in reversed(self._stages):
-            await self._stop_stage(stage)
+            await self._stop_stage([node for node in stage if node.key not in but])
 
     def hurry(self) -> None:
         """Wait no longer: break off what is being stopped, and all that follows."""

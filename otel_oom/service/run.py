@@ -24,6 +24,7 @@ from otel_oom.service import board as boards
 from otel_oom.service import builder, memory, summary
 from otel_oom.service import graph as graphs
 from otel_oom.service.settings import AgentConfig
+from otel_oom.service.unchanged import Unchanged, between
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Agent:
         self._board = boards.StatusBoard()
         self._lag = telemetry.LoopLag()
         self._graph: graphs.Graph | None = None
+        self._builder: builder.Builder | None = None
         self._exporter: telemetry.Exporter | None = None
         self._stop, self._reload = asyncio.Event(), asyncio.Event()
 
@@ -156,33 +158,49 @@ class Agent:
         except errors.ConfigError as error:
             _LOG.error("reload: the running configuration is kept, because of\n%s", error)
             return
-        await self._end()
+        unchanged = between(self._config, config)
+        kept = await self._leave(unchanged)
         try:
-            await self._begin(config)
+            await self._begin(config, kept)
         except errors.ComponentError as error:
             _LOG.error("reload: back to the old configuration, because %s", error)
-            await self._end()
-            await self._begin(self._config)
+            await self._begin(self._config, await self._leave(unchanged))
             return
         self._config = config
         set_up_logging(config, quiet=self._quiet)
         _warn(config)
         _LOG.info("reload: running with the new configuration")
 
-    async def _begin(self, config: AgentConfig) -> None:
-        self._ledger.forget_readers()
-        self._board.clear()
+    async def _leave(self, unchanged: Unchanged) -> builder.Made | None:
+        """Stop what is not kept, while the receivers that are kept hold back what they have."""
+        if self._builder is None or self._graph is None:
+            return None
+        kept = self._builder.made.of(unchanged)
+        await kept.hold_back()
+        await self._graph.stop(but=kept.nodes)
+        await self._end_telemetry()
+        return kept
+
+    async def _begin(self, config: AgentConfig, kept: builder.Made | None = None) -> None:
+        running = kept.nodes if kept else {}
+        self._ledger.forget_readers(but=running)
+        self._board.clear(but=running)
         self._ledger.gauge("event_loop_lag_s", "", self._lag.read)
-        self._graph = builder.build(config, self._ledger, self._board)
+        self._builder = builder.Builder(config, self._ledger, self._board, kept)
+        self._graph = self._builder.graph()
         self._exporter = _telemetry(config, self._ledger)
         if self._exporter:
             self._exporter.start()
         await self._graph.start()
+        self._builder.open()
         memory.give_back()
 
     async def _end(self) -> None:
         if self._graph:
             await self._graph.stop()
+        await self._end_telemetry()
+
+    async def _end_telemetry(self) -> None:
         exporter, self._exporter = self._exporter, None
         if exporter:
             await exporter.shutdown()

@@ -65,7 +65,7 @@ def test_what_was_delivered_and_also_counted_as_sent_is_told_once():
 def test_the_readers_of_a_graph_that_is_gone_are_forgotten_its_counts_are_not():
     ledger = accounting.Ledger()
     ledger.delivered("debug", Signal.LOGS, 1)
-    ledger.hold("batch", lambda _: 1)
+    ledger.hold("batch", lambda _: 0)
     ledger.gauge("exporter_queue_size", "debug", lambda: 1)
     ledger.forget_readers()
 
