@@ -145,7 +145,7 @@ async def test_a_tool_that_is_killed_at_any_instant_loses_nothing(tmp_path):
     """Exports that remove, and retries: all is in a file or in the storage, perhaps in both."""
     count = 3000
     destination = keeping.Destination(is_up=False)
-    async with keeping.running(tmp_path, destination, queue_size=count) as (agent, exporter):
+    async with keeping.running(tmp_path, destination) as (agent, exporter):
         numbers = [f"{number}" for number in range(count)]
         await asyncio.gather(*(agent.consume(exporter, exporting.logs(one)) for one in numbers))
     with sqlite3.connect(tmp_path / "queue.db") as connection:
@@ -262,7 +262,7 @@ async def test_a_file_of_an_unknown_version_is_refused(tmp_path):
     connection = sqlite3.connect(tmp_path / "queue.db")
     connection.execute("PRAGMA user_version=99")
     connection.close()
-    (tmp_path / "queue.db.tally").unlink()
+    (tmp_path / "queue.db.tally").unlink()  # which would say that the header is damaged
 
     done = await queue_tool.ask("show", "--directory", tmp_path)
 

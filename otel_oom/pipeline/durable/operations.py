@@ -21,6 +21,7 @@ PAGE_BYTES = 1 << 20
 """A page ends with the request that exceeds it."""
 
 _COLUMNS = ", ".join(Row._fields)
+_Key = tuple[str, Signal, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Kept(NamedTuple):
     id: int
     queue: str
     signal: str
+    weight: int
     items: int
     body: bytes
     is_whole: bool
@@ -112,7 +114,7 @@ def remove(connection: sqlite3.Connection, table: Table, ids: Sequence[int]) -> 
 
 def retry(connection: sqlite3.Connection, queue: str | None) -> Returned:
     """Put dead letters back at the end of their queue; what is damaged stays where it is."""
-    moved, damaged, after = dict[tuple[str, Signal], list[int]](), 0, 0
+    moved, damaged, after = dict[_Key, list[int]](), 0, 0
     while found := page(connection, "dead_letters", queue, after):
         after = found[-1].id
         for one in found:
@@ -120,7 +122,7 @@ def retry(connection: sqlite3.Connection, queue: str | None) -> Returned:
                 damaged += 1
                 continue
             _move(connection, one.id)
-            total = moved.setdefault((one.queue, Signal(one.signal)), [0, 0, 0])
+            total = moved.setdefault((one.queue, Signal(one.signal), one.weight), [0, 0, 0])
             for index, number in enumerate((1, one.items, len(one.body))):
                 total[index] += number
     return Returned(_by_queue(moved), damaged)
@@ -136,10 +138,10 @@ def _move(connection: sqlite3.Connection, id_: int) -> None:
     connection.execute("DELETE FROM dead_letters WHERE id = ?", (id_,))
 
 
-def _by_queue(moved: dict[tuple[str, Signal], list[int]]) -> dict[str, list[Total]]:
+def _by_queue(moved: dict[_Key, list[int]]) -> dict[str, list[Total]]:
     totals: dict[str, list[Total]] = {}
-    for (queue, signal), numbers in moved.items():
-        totals.setdefault(queue, []).append(Total(signal, *numbers))
+    for (queue, signal, weight), numbers in moved.items():
+        totals.setdefault(queue, []).append(Total(signal, weight, *numbers))
     return totals
 
 
@@ -149,7 +151,7 @@ def _until_full(rows: Iterable[tuple[Any, ...]]) -> Iterator[Kept]:
         row = Row(*columns)
         is_whole = row.is_whole(crc) and row.signal in list(Signal)
         body = row.body if is_whole else b""
-        yield Kept(id_, row.queue, row.signal, row.items, body, is_whole, reason)
+        yield Kept(id_, row.queue, row.signal, row.weight, row.items, body, is_whole, reason)
         size += len(body)
         if size > PAGE_BYTES:
             return
