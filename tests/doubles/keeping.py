@@ -60,6 +60,7 @@ async def running(
     name: str = "otlp_http/test",
     *,
     disk_reserve_mib: int = 0,
+    retry: RetryConfig = FAST,
     **queue: Any,
 ) -> AsyncIterator[tuple[exporting.Agent, Exporter]]:
     """A started chain over a started storage; both are stopped, and the sum closes."""
@@ -69,7 +70,7 @@ async def running(
         agent.settings,
         destination,
         queue=QueueConfig(**{"storage": "file_storage", "num_consumers": 1, **queue}),
-        retry=FAST,
+        retry=retry,
         timeout_s=0.0,
     )
     try:

@@ -15,6 +15,16 @@ from otel_oom.pipeline.durable.rows import Row
 
 _COLUMNS = "queue, signal, weight, items, accepted_ns, crc, body"
 
+AFTER = (
+    f"SELECT id, {_COLUMNS} FROM items "  # noqa: S608 - a constant
+    "WHERE queue = ? AND weight = ? AND id > ? ORDER BY id LIMIT ?"
+)
+LAST = (
+    "SELECT id, signal, items, length(body) FROM items "
+    "WHERE queue = ? AND weight = ? AND id > ? ORDER BY id DESC"
+)
+"""Both look at no row of another queue or weight (`items_of_queue`)."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
@@ -86,27 +96,19 @@ class Items:
 
     async def after(self, weight: int, last_id: int, limit: int, limit_bytes: int) -> list[Item]:
         """The next requests of a weight after an id, oldest first; one at least, if any."""
-        statement = (
-            f"SELECT id, {_COLUMNS} FROM items "  # noqa: S608
-            "WHERE queue = ? AND weight = ? AND id > ? ORDER BY id LIMIT ?"
-        )
         values = (self._queue, weight, last_id, limit)
         return await self._database.read(
-            lambda connection: _some(connection.execute(statement, values), limit_bytes)
+            lambda connection: _some(connection.execute(AFTER, values), limit_bytes)
         )
 
     async def evict(
         self, weight: int, last_id: int, is_enough: Callable[[Sequence[Gone]], bool]
     ) -> list[Gone]:
         """Remove requests of a weight after an id, newest first, until it is enough."""
-        statement = (
-            "SELECT id, signal, items, length(body) FROM items "
-            "WHERE queue = ? AND weight = ? AND id > ? ORDER BY id DESC"
-        )
 
         def work(connection: sqlite3.Connection) -> list[Gone]:
             gone: list[Gone] = []
-            rows = connection.execute(statement, (self._queue, weight, last_id))
+            rows = connection.execute(LAST, (self._queue, weight, last_id))
             while not is_enough(gone) and (row := rows.fetchone()):
                 gone.append(Gone(row[0], _signal(row[1]), _number(row[2], 1), _number(row[3], 0)))
             rows.close()
