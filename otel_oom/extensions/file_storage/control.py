@@ -47,7 +47,8 @@ class Control:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        (self._folder / framing.SOCKET).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may have become read-only
+            (self._folder / framing.SOCKET).unlink()
 
     def _bound(self) -> socket.socket:
         """The socket, in place of what an agent that was killed has left."""
