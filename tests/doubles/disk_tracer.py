@@ -16,6 +16,7 @@ import pathlib
 import platform
 import signal
 import struct
+import traceback
 from collections.abc import Callable
 
 _X86_64 = {
@@ -85,6 +86,9 @@ def _be_traced(main: Callable[[], None]) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
         main()
         status = 0
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         os._exit(status)
 

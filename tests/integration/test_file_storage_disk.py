@@ -113,7 +113,7 @@ async def test_a_disk_that_fails_is_not_believed_and_used_again_once_it_works(ki
 def copy_of_disk(disk: disk_failing.Disk, target: pathlib.Path) -> None:
     """What is on the disk now, whatever the page cache says: as after a loss of power."""
     with disk.as_found() as found:
-        shutil.copytree(found, target, ignore=shutil.ignore_patterns("lost+found"))
+        shutil.copytree(found, target, ignore=shutil.ignore_patterns("lost+found", "*.sock"))
 
 
 async def test_a_disk_that_is_made_read_only_still_delivers_what_it_has(tmp_path):
