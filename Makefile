@@ -13,6 +13,7 @@ OBJECTS := $(PROBES:bpf/%.bpf.c=otel_oom/bpf/objects/%.bpf.o)
 C_FILES := $(wildcard bpf/*.[ch] bpf/*/*.[ch] tests/doubles/*.c)
 
 PACKAGES := clang llvm clang-format libbpf1 libbpf-dev libc6-dev python3-venv
+CHAOS := $(wildcard tests/integration/test_file_storage*.py) tests/e2e/test_k8s_churn.py
 TEST_PACKAGES := e2fsprogs xfsprogs btrfs-progs fio containerd runc busybox-static
 IMAGE_PACKAGES := buildah runc mmdebstrap
 KERNEL_PACKAGES := qemu-system-x86 qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross mmdebstrap e2fsprogs
@@ -56,9 +57,9 @@ kernels: venv ## boot Debian's kernels 5.10 to 7.x in QEMU and run tests/kernels
 	@tools/deps.sh $(KERNEL_PACKAGES)
 	$(BIN)/python -P -m pytest --installed --kernels tests/kernels $(ARGS)
 
-chaos: venv ## 1,000 kills in pods that come and go: each is named, and named right
+chaos: venv ## the long forms: 500 SIGKILLs, each byte of a queue damaged, 1,000 kills in pods (ARGS="-k name")
 	@tools/deps.sh $(TEST_PACKAGES)
-	$(BIN)/python -P -m pytest --installed --kills 1000 tests/e2e/test_k8s_churn.py $(ARGS)
+	$(BIN)/python -P -m pytest --installed --chaos --kills 1000 $(CHAOS) $(ARGS)
 
 bench: venv ## run the benchmarks, as ratios within one run
 	@for bench in tests/benchmarks/bench_*.py; do \

@@ -3,7 +3,8 @@
     python keeper.py FOLDER FIRST
 
 It prints the number of each record once that is accepted, beginning with FIRST; what its destination
-takes it appends to FOLDER/delivered, a number a line. The destination is away half of the time.
+takes it appends to FOLDER/delivered, a number a line. Every other record is critical. The destination
+is away half of the time.
 On SIGTERM it accepts no more, and ends once all is delivered.
 """
 
@@ -22,6 +23,7 @@ from doubles import exporting, keeping
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
 from otel_oom import errors
+from otel_oom.pipeline import weights
 from otel_oom.pipeline.sending.request import Answer, Request
 
 
@@ -49,7 +51,8 @@ async def main(folder: pathlib.Path, number: int) -> None:
     queue = {"queue_size": 1 << 30, "num_consumers": 4}
     async with keeping.running(folder, destination, **queue) as (agent, exporter):
         while not stopping.is_set():
-            await agent.consume(exporter, exporting.logs(str(number)))
+            weight = weights.CRITICAL if number % 2 else weights.DEFAULT
+            await agent.consume(exporter, exporting.logs(str(number)).weighing(weight))
             os.write(1, f"{number}\n".encode())
             number += 1
         await keeping.until(lambda: "held" not in agent.sum())

@@ -27,7 +27,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
 from otel_oom import errors
 
-KILLS = 25
+KILLS, LONG_KILLS = 25, 500
 LONG_S = 60.0
 
 
@@ -46,10 +46,13 @@ def accepted(process: subprocess.Popen[str], count: int) -> list[int]:
     return numbers + [int(line) for line in lines]
 
 
-def test_a_process_that_is_killed_at_any_instant_loses_nothing_that_it_accepted(tmp_path):
+def test_a_process_that_is_killed_at_any_instant_loses_nothing_that_it_accepted(
+    is_long, tmp_path, capsys
+):
     """At-least-once: what was on its way at a kill may come twice, and no more than that."""
     told: list[int] = []
-    for _ in range(KILLS):
+    kills = LONG_KILLS if is_long else KILLS
+    for _ in range(kills):
         first = told[-1] + 2 if told else 0  # one more may be on the disk than was said
         with start(tmp_path, first) as process:
             told += accepted(process, random.randrange(1, 60))
@@ -63,8 +66,11 @@ def test_a_process_that_is_killed_at_any_instant_loses_nothing_that_it_accepted(
     counts = collections.Counter(map(int, (tmp_path / "delivered").read_text().split()))
     assert set(told) <= counts.keys()
     unsaid = counts.keys() - set(told)
-    assert len(unsaid) <= KILLS, "each kill breaks off one acceptance at most"
-    assert sum(counts.values()) - len(counts) <= KILLS * 4, "four were on their way at each kill"
+    assert len(unsaid) <= kills, "each kill breaks off one acceptance at most"
+    twice = sum(counts.values()) - len(counts)
+    assert twice <= kills * 8, "four of each weight were on their way at each kill"
+    with capsys.disabled():
+        print(f"\n{kills} kills: {len(told)} records accepted, none lost, {twice} came twice")
 
 
 async def test_two_agents_never_share_a_directory(tmp_path):
