@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Iterator
 
-from doubles import grafana_backend, real_collector
+from doubles import collected, grafana_backend, real_collector
 
 _CONFIG = """
 auth_enabled: true
@@ -68,6 +69,17 @@ class Loki(grafana_backend.Backend):
             for stream in found["data"]["result"]
             for time_ns, text, more in stream["values"]
         ]
+
+    def flush(self) -> None:
+        """Let the ingester close its chunks and write them to the store; they are there on return."""
+        before = self._flushed()
+        self.request("POST", "/flush", "")
+        collected.until(lambda: self._flushed() > before, "a chunk in the store")
+
+    def _flushed(self) -> int:
+        text = self.get("/metrics", "").decode()
+        counts = re.findall(r"^loki_ingester_chunks_flushed_total\S* (\d+)$", text, re.MULTILINE)
+        return sum(map(int, counts))
 
 
 @contextlib.contextmanager

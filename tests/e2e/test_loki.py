@@ -152,6 +152,20 @@ async def test_a_record_that_comes_twice_is_there_once(loki_server: loki.Loki) -
     assert [line.text for line in lines(loki_server, batch)] == ["record a", "record b"]
 
 
+async def test_it_is_there_once_though_the_first_was_flushed_between(
+    loki_server: loki.Loki,
+) -> None:
+    """As after an outage: Loki then has it in two chunks, and shows it once."""
+    batch = some_logs("a")
+    later: Any = batch.copy()
+    later.data.resource_logs[0].scope_logs[0].log_records[0].time_unix_nano += 1
+    assert await send(loki_server, batch, later) == {"delivered": 2}
+    loki_server.flush()
+    assert await send(loki_server, batch) == {"delivered": 1}
+
+    assert len(lines(loki_server, batch)) == 2
+
+
 async def test_two_records_of_one_time_that_differ_are_both_there(loki_server: loki.Loki) -> None:
     """The same words at the same nanosecond, of two processes."""
     batch = some_logs("a", "a")
@@ -169,7 +183,7 @@ async def test_three_days_late_is_not_too_late(loki_server: loki.Loki) -> None:
     assert await send(loki_server, batch) == {"delivered": 1}
     assert lines(loki_server, batch) == []
 
-    loki_server.request("POST", "/flush", "")
+    loki_server.flush()
     [line] = collected.until(lambda: lines(loki_server, batch), "the line")
     assert line.text == "record a"
 
