@@ -23,6 +23,10 @@ _OWN_METRICS = {
     "exporter_enqueue_failed_log_records": "Items that a full sending queue refused.",
     "exporter_queue_size": "What waits and what is being sent, in the unit of `sizer`.",
     "exporter_queue_capacity": "Room of the sending queue.",
+    "exporter_queue_requests": "Requests of one weight that the queue holds.",
+    "exporter_queue_items": "Items in them.",
+    "exporter_queue_bytes": "Bytes of encoded OTLP in them.",
+    "exporter_queue_oldest_s": "Age of the oldest of them; only of a queue with `storage`.",
     "processor_memory_limiter_refused_log_records": "Items refused above the memory limit.",
     "k8s_resources_matched": "Resources whose container, or whose pod, was found.",
     "k8s_resources_missed": "Resources that were not matched, or to a pod alone; `k8s.miss` "
@@ -190,6 +194,7 @@ def _ledger() -> accounting.Ledger:
         count("id", signal, 1)
     ledger.dropped("id", signal, 1, "reason")
     ledger.hold("id", lambda of: int(of is signal))
+    ledger.queue("id", lambda: {1: accounting.Depth(1, 1, 1, 1.0)})
     names = counted_names(pathlib.Path(measures.__file__).parents[1])
     for name, is_gauge in names.items():
         if is_gauge:

@@ -13,7 +13,7 @@ import asyncio
 import collections
 import copy
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from otel_oom import errors
@@ -42,6 +42,16 @@ class Balance:
         return self.produced + self.recovered + self.copied - gone
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Depth:
+    """What a queue holds of one weight; `oldest_s` is its age in seconds, if that is known."""
+
+    requests: int
+    items: int
+    bytes: int
+    oldest_s: float | None = None
+
+
 class Ledger:
     """The table. All counts are items, all methods add."""
 
@@ -57,6 +67,7 @@ class Ledger:
         self._owner = ""
         self._holders: list[tuple[str, str, Callable[[Signal], int]]] = []
         self._gauges: list[tuple[str, str, str, Callable[[], float]]] = []
+        self._queues: list[tuple[str, str, Callable[[], Mapping[int, Depth]]]] = []
         """With the owner first."""
 
     def owned(self, owner: str) -> Ledger:
@@ -109,8 +120,12 @@ class Ledger:
         """Register a self-telemetry gauge beside the sum, e.g. `exporter_queue_size`."""
         self._gauges.append((self._owner, name, component, read))
 
+    def queue(self, component: str, read: Callable[[], Mapping[int, Depth]]) -> None:
+        """Register a queue; `read` tells what it holds of each weight now."""
+        self._queues.append((self._owner, component, read))
+
     def forget_readers(self, but: Collection[str] = ()) -> None:
-        """Drop what `hold` and `gauge` registered, once its components are stopped for good.
+        """Drop what `hold`, `gauge` and `queue` registered, once its components are stopped for good.
 
         What those of the owners in `but` registered stays. What the others still hold is on a
         disk: it counts as held, until somebody finds it there.
@@ -120,6 +135,7 @@ class Ledger:
                 self._left[component, signal] += held(signal)
         self._holders[:] = [one for one in self._holders if one[0] in but]
         self._gauges[:] = [one for one in self._gauges if one[0] in but]
+        self._queues[:] = [one for one in self._queues if one[0] in but]
 
     def balance(self, signal: Signal) -> Balance:
         """The sum of one signal now."""
@@ -153,6 +169,12 @@ class Ledger:
         """Every gauge as (name, component, value now)."""
         for _, name, component, read in self._gauges:
             yield name, component, read()
+
+    def depths(self) -> Iterator[tuple[str, int, Depth]]:
+        """What each queue holds now, as (component, weight, depth)."""
+        for _, component, read in self._queues:
+            for weight, depth in read().items():
+                yield component, weight, depth
 
     def _held(self) -> collections.Counter[tuple[str, Signal]]:
         held = +self._left  # without the zeros

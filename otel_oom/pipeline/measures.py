@@ -6,6 +6,8 @@ Names are the collector's with our prefix where it has one (collector.md of its 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from otel_oom import telemetry
 from otel_oom.pipeline import accounting
 from otel_oom.pipeline.data import ITEM_NAMES, Signal
@@ -22,6 +24,7 @@ def measurements(ledger: accounting.Ledger) -> list[telemetry.Measurement]:
     return [
         *by_key.values(),
         *(_gauge(*gauge) for gauge in ledger.gauges()),
+        *(one for queue in ledger.depths() for one in _depth(*queue)),
         *telemetry.process_measurements(),
     ]
 
@@ -50,6 +53,19 @@ def _gauge(name: str, component: str, value: float) -> telemetry.Measurement:
     attributes = ((_kind(name) or "component", component),) if component else ()
     unit = next((unit for end, unit in _UNITS.items() if name.endswith(end)), "1")
     return telemetry.Measurement(f"otel_oom_{name}", value, attributes, unit=unit)
+
+
+def _depth(component: str, weight: int, depth: accounting.Depth) -> Iterator[telemetry.Measurement]:
+    attributes = (("exporter", component), ("weight", str(weight)))
+    numbers = {"requests": depth.requests, "items": depth.items, "bytes": depth.bytes}
+    for name, number in numbers.items():
+        unit = "By" if name == "bytes" else f"{{{name[:-1]}}}"
+        yield telemetry.Measurement(
+            f"otel_oom_exporter_queue_{name}", number, attributes, unit=unit
+        )
+    if depth.oldest_s is not None:
+        name = "otel_oom_exporter_queue_oldest_s"
+        yield telemetry.Measurement(name, depth.oldest_s, attributes, unit="s")
 
 
 def _kind(name: str) -> str:

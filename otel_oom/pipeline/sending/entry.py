@@ -61,6 +61,7 @@ def create(
     queue = MemoryQueue(config, join, max_bytes)
     settings.ledger.gauge("exporter_queue_size", settings.name, lambda: queue.size)
     settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: config.capacity)
+    settings.ledger.queue(settings.name, queue.depths)
     if config.wait_for_result:
         return Waiting(config, queue, account)
     turns.has_more = queue.has_more

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from otel_oom import errors
+from otel_oom.pipeline.accounting import Depth
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.items import Gone, Item, Items, Total
@@ -58,6 +59,7 @@ class Kept:
         settings.ledger.hold(settings.name, self._held.__getitem__)
         settings.ledger.gauge("exporter_queue_size", settings.name, self._size)
         settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: config.capacity)
+        settings.ledger.queue(settings.name, self._depths)
 
     async def start(self) -> None:
         """Take over what an earlier life left, and begin to send."""
@@ -195,6 +197,12 @@ class Kept:
     def _has_more(self, weight: int) -> bool:
         level = self._levels.get(weight)
         return level is not None and level.has_more
+
+    def _depths(self) -> dict[int, Depth]:
+        return {
+            weight: Depth(*level.size, oldest_s=level.oldest_s)
+            for weight, level in self._levels.items()
+        }
 
     def _size(self) -> int:
         size: int = getattr(self._room.used, self._config.sizer)

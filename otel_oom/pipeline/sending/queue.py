@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from otel_oom import errors
+from otel_oom.pipeline.accounting import Depth
 from otel_oom.pipeline.sending.batching import Batcher, Join
 from otel_oom.pipeline.sending.queue_config import QueueConfig
 from otel_oom.pipeline.sending.request import Request
@@ -60,6 +61,10 @@ class MemoryQueue:
     def has_more(self, weight: int) -> bool:
         """Whether a request of a weight is due."""
         return self._lines[weight].is_due
+
+    def depths(self) -> dict[int, Depth]:
+        """What waits, by weight, for the ledger."""
+        return {weight: Depth(*line.waiting) for weight, line in self._lines.items()}
 
     def waiting(self) -> dict[int, Size]:
         """What waits, by weight."""

@@ -41,6 +41,34 @@ def test_the_table_becomes_the_collectors_names_with_our_prefix():
     assert found[("otel_oom_receiver_accepted_spans", "oom")].kind == "counter"
 
 
+def test_a_queue_tells_what_it_holds_of_each_weight():
+    ledger = accounting.Ledger()
+    depths = {10: accounting.Depth(1, 2, 3, 4.5), 3: accounting.Depth(5, 6, 7)}
+    ledger.queue("otlp_grpc/a", lambda: depths)
+
+    found = {
+        (one.name.removeprefix("otel_oom_exporter_queue_"), one.attributes[1:]): (
+            one.value,
+            one.unit,
+        )
+        for one in measures.measurements(ledger)
+        if one.attributes[:1] == (("exporter", "otlp_grpc/a"),)
+    }
+
+    kills, metrics = ((("weight", "10"),), (("weight", "3"),))
+    assert found == {
+        ("requests", kills): (1, "{request}"),
+        ("items", kills): (2, "{item}"),
+        ("bytes", kills): (3, "By"),
+        ("oldest_s", kills): (4.5, "s"),
+        ("requests", metrics): (5, "{request}"),
+        ("items", metrics): (6, "{item}"),
+        ("bytes", metrics): (7, "By"),
+    }
+    ledger.forget_readers()
+    assert list(ledger.depths()) == []
+
+
 def test_what_one_id_holds_in_several_pipelines_is_one_number():
     ledger = accounting.Ledger()
     ledger.hold("batch", lambda signal: 2 if signal is Signal.LOGS else 0)

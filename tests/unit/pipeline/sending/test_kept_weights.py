@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import pathlib
 import sqlite3
 from typing import Any
@@ -14,6 +15,7 @@ from doubles.keeping import until
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
 from otel_oom import errors
+from otel_oom.pipeline.accounting import Depth
 from otel_oom.pipeline.data import Batch, Signal
 from otel_oom.pipeline.sending.batching import BatchConfig
 from otel_oom.pipeline.sending.request import Answer, Request
@@ -94,6 +96,23 @@ async def test_the_next_life_goes_on_by_weight_each_in_its_order(tmp_path):
     assert {weight: destination.names(weight) for weight in names} == names
     lower = [request.weight for request in destination.requests if request.weight < 10]
     assert lower[:60].count(3) >= 12, "at least a tenth, and by weight 4 of 10"
+
+
+async def test_the_ledger_knows_what_there_is_of_each_weight(tmp_path):
+    destination = Destination(is_up=False)
+    async with keeping.running(tmp_path, destination) as (agent, exporter):
+        for batch in (of(3, "m"), of(3, "n", "o"), of(10, "kill")):
+            await agent.consume(exporter, batch)
+        depths = {weight: depth for _, weight, depth in agent.ledger.depths()}
+        assert {weight: depth[:2] for weight, depth in astuples(depths)} == {3: (2, 3), 10: (1, 1)}
+        await until(lambda: all(depth.oldest_s for _, _, depth in agent.ledger.depths()))
+        destination.is_up = True
+        await until(lambda: "held" not in agent.sum())
+        assert {depth.requests for _, _, depth in agent.ledger.depths()} == {0}
+
+
+def astuples(depths: dict[int, Depth]) -> list[tuple[int, tuple[Any, ...]]]:
+    return [(weight, dataclasses.astuple(depth)) for weight, depth in depths.items()]
 
 
 async def test_when_it_is_full_what_came_last_of_the_lowest_weight_goes(tmp_path):
