@@ -13,15 +13,17 @@ import io
 import pathlib
 
 from otel_oom import errors
-from otel_oom.config.types import Violations
+from otel_oom.config.types import ByteSize, Violations
 from otel_oom.extensions.file_storage.control import Control
 from otel_oom.pipeline import component
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.database import Database
+from otel_oom.pipeline.durable.limit import Limit
 from otel_oom.pipeline.durable.requests import Added, Requests
 from otel_oom.pipeline.durable.salvage import Report
 
 FILE, _LOCK = "queue.db", "lock"
+_LEAST_BYTES = 256 << 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +45,19 @@ class Config:
     requests (weight 10) and for the removal of what was delivered. Others are refused then
     (`storage_full`). Default 8; 0 keeps none."""
 
+    max_size: ByteSize = ByteSize(1 << 30)
+    """How large the file may become, for all queues in it, default 1GiB. A tenth of it is for the
+    critical weight alone. Once it is full, what was refused by a destination goes first, then what
+    came last of the lowest weight (`evicted`); if that is no lower than what comes, what comes is
+    refused (`queue_full`). Beside the file there is its log, of some MiB."""
+
     def validate(self) -> Violations:
         """Yield what cannot work."""
         if self.disk_reserve_mib < 0:
             text = f"`disk_reserve_mib` ({self.disk_reserve_mib}) must not be negative"
             yield ("disk_reserve_mib",), text
+        if self.max_size < _LEAST_BYTES:
+            yield ("max_size",), f"`max_size` ({self.max_size}) must be at least {_LEAST_BYTES}"
         if not pathlib.Path(self.directory).is_absolute():
             yield ("directory",), f"`directory` ({self.directory}) must be an absolute path"
         if not _is_octal(self.directory_permissions):
@@ -66,6 +76,7 @@ class FileStorage:
         self._settings = settings
         self._control: Control | None = None
         self._listeners: dict[str, Added] = {}
+        self.limit = Limit(config.max_size)
         settings.storages.offer(settings.name, self)
 
     def database(self) -> Database:

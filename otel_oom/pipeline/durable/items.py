@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from otel_oom.pipeline import weights
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.database import Database
+from otel_oom.pipeline.durable.limit import Limit
 from otel_oom.pipeline.durable.rows import Row
 
 _COLUMNS = "queue, signal, weight, items, accepted_ns, crc, body"
@@ -68,13 +69,18 @@ class Storage(Protocol):
     def listen(self, queue: str, added: Callable[[list[Total]], None]) -> None:
         """Call `added` with what an operator has put back into a queue."""
 
+    @property
+    def limit(self) -> Limit:
+        """How large its file may become."""
+
 
 class Items:
     """One queue's rows; all methods raise `errors.StorageError`."""
 
-    def __init__(self, database: Database, queue: str) -> None:
+    def __init__(self, database: Database, queue: str, limit: Limit) -> None:
         self._database = database
         self._queue = queue
+        self._limit = limit
 
     async def totals(self) -> list[Total]:
         """What is there, by weight and signal."""
@@ -89,10 +95,12 @@ class Items:
         statement = f"INSERT INTO items ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
         row = Row(self._queue, str(signal), weight, items, time.time_ns(), body)
         values = (*row[:-1], row.checksum, body)
-        return await self._database.write(
-            lambda connection: connection.execute(statement, values).lastrowid or 0,
-            is_critical=weight >= weights.CRITICAL,
-        )
+
+        def work(connection: sqlite3.Connection) -> int:
+            self._limit.check(connection, len(body), weight)
+            return connection.execute(statement, values).lastrowid or 0
+
+        return await self._database.write(work, is_critical=weight >= weights.CRITICAL)
 
     async def after(self, weight: int, last_id: int, limit: int, limit_bytes: int) -> list[Item]:
         """The next requests of a weight after an id, oldest first; one at least, if any."""
@@ -116,7 +124,7 @@ class Items:
             connection.executemany("DELETE FROM items WHERE id = ?", ids)
             return gone
 
-        return await self._database.write(work)
+        return await self._database.write(work, frees=True)
 
     async def remove(self, ids: Sequence[int]) -> None:
         """Forget requests whose fate is known."""

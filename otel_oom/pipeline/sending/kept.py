@@ -19,6 +19,7 @@ from otel_oom.pipeline.accounting import Depth
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.items import Gone, Item, Items, Total
+from otel_oom.pipeline.durable.limit import Limit
 from otel_oom.pipeline.sending.account import Account, Outcome
 from otel_oom.pipeline.sending.joining import Joining
 from otel_oom.pipeline.sending.level import Level, size_of
@@ -55,6 +56,7 @@ class Kept:
         self._held: collections.Counter[Signal] = collections.Counter()
         self._closed = False
         self._items: Items | None = None
+        self._limit = Limit(0)
         turns.has_more = self._has_more
         settings.ledger.hold(settings.name, self._held.__getitem__)
         settings.ledger.gauge("exporter_queue_size", settings.name, self._size)
@@ -65,11 +67,13 @@ class Kept:
         """Take over what an earlier life left, and begin to send."""
         storage = self._settings.storages.find(str(self._config.storage))
         try:
-            self._items = Items(storage.database(), self._settings.name)
+            self._items = Items(storage.database(), self._settings.name, storage.limit)
             self._recover(await self._items.totals())
         except errors.StorageError as error:
             raise errors.ComponentError(str(error)) from error
         storage.listen(self._settings.name, self._recover)
+        storage.limit.queues.append(self)
+        self._limit = storage.limit
         self._senders.start()
 
     async def accept(self, request: Request) -> None:
@@ -91,9 +95,20 @@ class Kept:
                 self._settings.ledger.copied(request.signal, request.items)
             raise
 
+    def lowest(self) -> int | None:
+        """The lowest weight of which something waits."""
+        return min((one for one, level in self._levels.items() if level.has_more), default=None)
+
+    async def give_way(self, weight: int, size_bytes: int) -> bool:
+        """Push out as much of a weight, because the file that it shares is full."""
+        level = self._levels[weight]
+        return bool(await self._evict(level, lambda freed: freed.bytes >= size_bytes))
+
     async def shutdown(self) -> None:
         """Send what can be sent in the time that the caller gives; the rest stays on the disk."""
         self._closed = True
+        if self in self._limit.queues:
+            self._limit.queues.remove(self)
         for level in self._levels.values():
             level.close()
         await self._senders.finish()
@@ -157,11 +172,23 @@ class Kept:
 
     async def _write(self, items: Items, request: Request, size: Size) -> None:
         try:
+            while not await self._is_written(items, request):
+                pass
+        except errors.Refused:
+            self._room.give_back(size)
+            raise
+        self._add(request.signal, request.weight, size)
+
+    async def _is_written(self, items: Items, request: Request) -> bool:
+        """Write it; False if the file was full and another has given way, so it can be tried."""
+        try:
             await items.add(request.signal, request.items, request.body, request.weight)
         except errors.StorageError as error:
-            self._room.give_back(size)
+            is_full = error.reason == "queue_full"
+            if is_full and await self._limit.make_room(request.weight, len(request.body)):
+                return False
             raise errors.Refused(str(error), reason=error.reason) from error
-        self._add(request.signal, request.weight, size)
+        return True
 
     def _add(self, signal: Signal, weight: int, size: Size) -> None:
         self._held[signal] += size.items
