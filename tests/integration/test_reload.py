@@ -13,7 +13,7 @@ from doubles import agent_process, collected, memory_cgroup, otlp_server, real_c
 from otel_oom import semconv
 from otel_oom.pipeline import otlp
 
-RELOADS = 20
+RELOADS, MANY = 6, 20
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_proxies")]
 
 
@@ -70,22 +70,24 @@ class Killer:
 def told(
     server: otlp_server.HttpServer, group: memory_cgroup.MemoryCgroup
 ) -> tuple[list[int], int]:
-    """The victims of the cgroup by their records, and the kills that only its counter tells of."""
+    """The victims of the cgroup by their records, and the kills that only a counter tells of.
+
+    It is the cgroup's own, or the whole host's where nobody can say whose kills they were.
+    """
     pids, missed = {}, {}
     for received in server.received:
         for resource in received.message.resource_logs if received.signal == "logs" else ():
             for record in resource.scope_logs[0].log_records:
                 found = otlp.attributes([*resource.resource.attributes, *record.attributes])
-                if found.get(semconv.PROCESS_LINUX_CGROUP) == group.name:
-                    uid = found[semconv.LOG_RECORD_UID]
-                    if count := found.get(semconv.MISSED_COUNT):
-                        missed[uid] = count
-                    else:
-                        pids[uid] = found["process.pid"]
+                path, uid = found.get(semconv.PROCESS_LINUX_CGROUP), found[semconv.LOG_RECORD_UID]
+                if path in {None, group.name} and (count := found.get(semconv.MISSED_COUNT)):
+                    missed[uid] = count
+                elif path == group.name:
+                    pids[uid] = found["process.pid"]
     return list(pids.values()), sum(missed.values())
 
 
-async def test_no_kill_is_lost_while_everything_behind_the_receiver_is_swapped(tmp_path):
+async def test_no_kill_is_lost_while_everything_behind_the_receiver_is_swapped(tmp_path, is_long):
     """The probes stay attached; the destination is away half of the time."""
     (port,) = real_collector.free_ports(1)
     url = f"http://127.0.0.1:{port}"
@@ -94,7 +96,7 @@ async def test_no_kill_is_lost_while_everything_behind_the_receiver_is_swapped(t
         group.set_limit(32 << 20)
         with agent_process.running(config(tmp_path, url), tmp_path) as agent:
             killer = Killer(group)
-            for number in range(1, RELOADS + 1):
+            for number in range(1, (MANY if is_long else RELOADS) + 1):
                 await (server.start(None, port) if number % 2 else server.stop())
                 text = config(tmp_path, url, number)
                 await asyncio.to_thread(reload, agent, tmp_path, text)
@@ -108,13 +110,13 @@ async def test_no_kill_is_lost_while_everything_behind_the_receiver_is_swapped(t
 
     assert len(pids) >= RELOADS
     assert collections.Counter(told(server, group)[0]) == collections.Counter(pids)
-    assert told(server, group)[1] == 0, "no probe was ever away"
     assert stopped.status == 0
     assert stopped.every_mark_is_reported()
     assert stopped.sums["logs"]["dropped"] == stopped.sums["logs"]["recovered"] == 0
+    assert agent.log().count("receivers/oom: StatusOK") == 1, "no probe was ever away"
 
 
-async def test_a_kill_while_the_receiver_itself_is_swapped_is_told_by_its_cgroups_counter(tmp_path):
+async def test_a_kill_while_the_receiver_itself_is_swapped_is_told_from_a_counter(tmp_path):
     server = otlp_server.HttpServer()
     async with otlp_server.serving(server):
         url = f"http://127.0.0.1:{server.port}"
@@ -122,26 +124,25 @@ async def test_a_kill_while_the_receiver_itself_is_swapped_is_told_by_its_cgroup
             group.set_limit(32 << 20)
             with agent_process.running(config(tmp_path, url), tmp_path) as agent:
                 killer = Killer(group)
-                for number in range(5):
+                for number in range(2):
                     text = config(tmp_path, url, settle=f"{100 + number}ms")
                     await asyncio.to_thread(reload, agent, tmp_path, text)
                 pids = await killer.stop()
                 async with asyncio.timeout(60):
-                    while sum(map_counts(server, group)) < len(pids):
+                    while counted(server, group) < len(pids):
                         await asyncio.sleep(0.05)
                 stopped = await asyncio.to_thread(agent.stop)
 
     seen, missed = told(server, group)
     assert set(seen) <= set(pids)
-    assert len(seen) + missed == len(pids), "each has a record of its own, or is counted"
+    assert len(set(seen)) == len(seen)
+    assert len(seen) + missed >= len(pids), "each has a record of its own, or is counted"
     assert stopped.status == 0
 
 
-def map_counts(
-    server: otlp_server.HttpServer, group: memory_cgroup.MemoryCgroup
-) -> tuple[int, int]:
+def counted(server: otlp_server.HttpServer, group: memory_cgroup.MemoryCgroup) -> int:
     seen, missed = told(server, group)
-    return len(seen), missed
+    return len(seen) + missed
 
 
 async def test_a_bad_config_changes_nothing_and_says_why(tmp_path):
