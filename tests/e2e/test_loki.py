@@ -19,7 +19,7 @@ from otel_oom.pipeline import otlp
 from otel_oom.pipeline.data import Batch
 from otel_oom.pipeline.sending.queue import QueueConfig
 
-pytestmark = [pytest.mark.root, pytest.mark.storage, pytest.mark.go]
+pytestmark = pytest.mark.go
 
 TENANT, OTHER_TENANT = grafana_told.TENANT, grafana_told.OTHER_TENANT
 TENANT_HEADER = {grafana_backend.TENANT_HEADER: TENANT}
@@ -40,6 +40,8 @@ def by_trace_id(server: loki.Loki, told: grafana_told.Told, log: collected.Found
     return line
 
 
+@pytest.mark.root
+@pytest.mark.storage
 @pytest.mark.parametrize("what", ["of_the_kill", "of_a_sync"])
 def test_a_record_is_whole_by_the_trace_id_of_its_span(
     what: str, told: grafana_told.Told, loki_server: loki.Loki
@@ -65,6 +67,8 @@ def test_a_record_is_whole_by_the_trace_id_of_its_span(
     assert line.metadata["observed_timestamp"] == str(record.observed_time_unix_nano)
 
 
+@pytest.mark.root
+@pytest.mark.storage
 def test_another_tenant_has_none_of_it(told: grafana_told.Told, loki_server: loki.Loki) -> None:
     query, times = '{service_name=~".+"}', (told.began_ns, told.ended_ns)
     by_trace_id(loki_server, told, told.of_the_kill(told.logs))
@@ -75,6 +79,8 @@ def test_another_tenant_has_none_of_it(told: grafana_told.Told, loki_server: lok
         loki_server.lines(query, "", *times)
 
 
+@pytest.mark.root
+@pytest.mark.storage
 @pytest.mark.parametrize("number", range(len(grafana_told.queries("logql"))))
 def test_a_query_of_the_page_finds_what_was_told(
     number: int, told: grafana_told.Told, loki_server: loki.Loki

@@ -16,7 +16,7 @@ from otel_oom.pipeline import otlp
 from otel_oom.pipeline.component import State
 from otel_oom.pipeline.data import Batch, Signal
 
-pytestmark = [pytest.mark.root, pytest.mark.storage, pytest.mark.go]
+pytestmark = pytest.mark.go
 
 TENANT, OTHER_TENANT = grafana_told.TENANT, grafana_told.OTHER_TENANT
 TENANT_HEADER = {grafana_backend.TENANT_HEADER: TENANT}
@@ -43,6 +43,8 @@ def by_id(server: tempo.Tempo, sent: collected.Found) -> list[tuple[ResourceSpan
     )
 
 
+@pytest.mark.root
+@pytest.mark.storage
 def test_everything_was_delivered(told: grafana_told.Told) -> None:
     """To Loki, to Tempo and to the file that the other tests compare with."""
     assert told.stopped.status == 0, told.stopped.stderr
@@ -51,6 +53,8 @@ def test_everything_was_delivered(told: grafana_told.Told) -> None:
         assert of["delivered"] == of["produced"] + of["copied"] == 2 * len(found)
 
 
+@pytest.mark.root
+@pytest.mark.storage
 @pytest.mark.parametrize("what", ["of_the_kill", "of_a_sync"])
 def test_a_span_is_whole_by_the_trace_id_of_its_log_record(
     what: str, told: grafana_told.Told, tempo_server: tempo.Tempo
@@ -67,6 +71,8 @@ def test_a_span_is_whole_by_the_trace_id_of_its_log_record(
     assert list(span.events) == list(sent.item.events)
 
 
+@pytest.mark.root
+@pytest.mark.storage
 def test_another_tenant_has_none_of_it(told: grafana_told.Told, tempo_server: tempo.Tempo) -> None:
     sent = told.of_the_kill(told.spans)
     trace_id = sent.item.trace_id.hex()
@@ -77,6 +83,8 @@ def test_another_tenant_has_none_of_it(told: grafana_told.Told, tempo_server: te
         tempo_server.trace(trace_id, "")
 
 
+@pytest.mark.root
+@pytest.mark.storage
 @pytest.mark.parametrize("number", range(len(grafana_told.queries("traceql"))))
 def test_a_query_of_the_page_finds_what_was_told(
     number: int, told: grafana_told.Told, tempo_server: tempo.Tempo
