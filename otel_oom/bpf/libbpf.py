@@ -39,6 +39,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__fd": (ctypes.c_int, (_pointer,)),
     "bpf_program__attach": (_pointer, (_pointer,)),
     "bpf_link__destroy": (ctypes.c_int, (_pointer,)),
+    "bpf_link__fd": (ctypes.c_int, (_pointer,)),
     "bpf_map__fd": (ctypes.c_int, (_pointer,)),
     "bpf_map__set_max_entries": (ctypes.c_int, (_pointer, ctypes.c_uint32)),
     "bpf_map__set_initial_value": (ctypes.c_int, (_pointer, ctypes.c_char_p, ctypes.c_size_t)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import pathlib
 import re
 from collections.abc import Collection, Iterator
@@ -18,6 +19,7 @@ from otel_oom.bpf import btf, libbpf
 _CAP_SYS_ADMIN = 21
 _EVIDENCE_LINES = 12
 _MISSES = re.compile(rb"recursion_misses:\s+(\d+)")
+_MAP_FILE = "anon_inode:bpf-map"
 _INSTRUCTIONS = re.compile(rb"verified_insns:\s+(\d+)")
 
 
@@ -46,6 +48,7 @@ class Object:
         self.name = name
         self._image = _image(name)
         self._links: dict[str, int] = {}
+        self._files: dict[str, str] = {}
         self._misses = 0
         self._library = libbpf.library()
         libbpf.log.clear()
@@ -93,6 +96,7 @@ class Object:
         if not link:
             raise self._failed(f"attached ({program})")
         self._links[program] = link
+        self._files[program] = _file(self._library.bpf_link__fd(link))
 
     def map_fd(self, map_name: str) -> int:
         """File descriptor of a map; it belongs to the object."""
@@ -132,6 +136,19 @@ class Object:
     def verified_instructions(self) -> dict[str, int]:
         """Instructions that the verifier walked, by attached program; 0 before v5.16."""
         return {program: self._fdinfo(program, _INSTRUCTIONS) for program in self._links}
+
+    def lost_links(self) -> list[str]:
+        """Programs that were attached and whose file, which keeps them so, is no more theirs."""
+        return [
+            program
+            for program, file in self._files.items()
+            if program not in self._links
+            or _file(self._library.bpf_link__fd(self._links[program])) != file
+        ]
+
+    def has_map(self, fd: int) -> bool:
+        """Whether a file is a map still; something else may have its number."""
+        return _file(fd) == _MAP_FILE
 
     def detach(self) -> None:
         """Detach all programs; what they left in the maps can still be read."""
@@ -175,6 +192,14 @@ class Object:
         reason = libbpf.error_text() if ctypes.get_errno() else "no error number"
         evidence = "\n  ".join(list(libbpf.log)[-_EVIDENCE_LINES:])
         return errors.LoadFailed(f"{self.name}.bpf.o cannot be {what}: {reason}\n  {evidence}")
+
+
+def _file(fd: int) -> str:
+    """What kind of file has this number; empty if none has."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - every second
+    except OSError:
+        return ""
 
 
 def _image(name: str) -> bytes:
