@@ -125,7 +125,7 @@ class Ledger:
         self._queues.append((self._owner, component, read))
 
     def forget_readers(self, but: Collection[str] = ()) -> None:
-        """Drop what `hold`, `gauge` and `queue` registered, once its components are stopped for good.
+        """Drop what was registered to be read, once its components are stopped for good.
 
         What those of the owners in `but` registered stays. What the others still hold is on a
         disk: it counts as held, until somebody finds it there.
