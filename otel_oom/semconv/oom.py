@@ -82,7 +82,8 @@ MISSED_COUNT = own(
 MISSED_REASON = own(
     "oom.missed.reason",
     "string",
-    "`ring_overflow`, `agent_down` or `not_seen`: why there is no record of each.",
+    "`ring_overflow`, `log_overflow`, `agent_down`, `not_seen` or `counter_mode`: why there is "
+    "no record of each.",
 )
 PSI_SOME = own(
     "oom.psi.some.avg10", "double", "Memory pressure of the limit's cgroup: some stalled.", "%"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import signal
 import subprocess
 import sys
@@ -31,7 +32,9 @@ def test_a_user_without_both_capabilities_is_told_what_is_missing(
 ) -> None:
     with (
         confined_agent.shared_folder() as folder,
-        confined_agent.started(folder, confined_agent.as_nobody(*capabilities)) as agent,
+        confined_agent.started(
+            folder, confined_agent.as_nobody(*capabilities), modes="core"
+        ) as agent,
     ):
         status = agent.wait()
         log = agent.log()
@@ -39,6 +42,40 @@ def test_a_user_without_both_capabilities_is_told_what_is_missing(
     assert "OOM kills cannot be captured: the process may not load tracing programs" in log
     assert "run it as root, or give it these two capabilities" in log
     assert "Traceback" not in log
+
+
+def log_is_restricted() -> bool:
+    return pathlib.Path("/proc/sys/kernel/dmesg_restrict").read_text() == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "mode"),
+    [(("bpf", "perfmon"), "core"), (("syslog",), "kmsg"), ((), "counter")],
+    ids=["bpf and perfmon", "syslog", "none"],
+)
+def test_each_mode_with_exactly_the_capabilities_that_it_needs(
+    capabilities: tuple[str, ...], mode: str
+) -> None:
+    """As the user nobody. A better mode is refused; none misses a real kill."""
+    if mode == "counter" and not log_is_restricted():
+        pytest.skip("needs a log that not everybody may read: sysctl kernel.dmesg_restrict=1")
+    with (
+        confined_agent.shared_folder() as folder,
+        memory_cgroup.temporary(32 * MIB) as group,
+        confined_agent.started(folder, confined_agent.as_nobody(*capabilities)) as agent,
+    ):
+        agent.wait_until_running()
+        hog = group.hog("eat=100M")
+        assert hog.wait() == -signal.SIGKILL
+        (kill,) = agent.wait_for_kills(group.name, 1)
+        assert agent.stop() == 0, agent.log()
+    assert kill["oom.capture.mode"] == mode
+    assert f"mode {mode}" in agent.log()
+    if mode == "counter":
+        assert kill["oom.missed.count"] == 1
+        assert kill["oom.missed.reason"] == "counter_mode"
+    else:
+        assert kill["process.pid"] == hog.pid
 
 
 def test_two_capabilities_are_enough_for_a_real_kill() -> None:

@@ -32,6 +32,7 @@ receivers:
   oom:
     state_directory: {folder}/state
     root_path: {root}
+    capture_modes: [{modes}]
 exporters:
   file:
     path: {records}
@@ -76,11 +77,11 @@ def shared_folder() -> Iterator[pathlib.Path]:
 class ConfinedAgent:
     """A started agent."""
 
-    def __init__(self, folder: pathlib.Path, confine: Sequence[str], root: str) -> None:
+    def __init__(self, folder: pathlib.Path, confine: Sequence[str], root: str, modes: str) -> None:
         stem = folder / f"agent-{next(_numbers)}"
         self._stderr, self._file = stem.with_suffix(".log"), stem.with_suffix(".jsonl")
         config = stem.with_suffix(".yaml")
-        config.write_text(_CONFIG.format(folder=folder, root=root, records=self._file))
+        config.write_text(_CONFIG.format(folder=folder, root=root, modes=modes, records=self._file))
         command = [sys.executable, "-P", "-m", "otel_oom", "run", "--config"]
         with self._stderr.open("wb") as log:
             self.process = subprocess.Popen(
@@ -134,10 +135,14 @@ class ConfinedAgent:
 
 @contextlib.contextmanager
 def started(
-    folder: pathlib.Path, confine: Sequence[str] = (), *, root: str = "/"
+    folder: pathlib.Path,
+    confine: Sequence[str] = (),
+    *,
+    root: str = "/",
+    modes: str = "core, kmsg, counter",
 ) -> Iterator[ConfinedAgent]:
     """An agent that has just been started; nothing of it is left at the end."""
-    agent = ConfinedAgent(folder, confine, root)
+    agent = ConfinedAgent(folder, confine, root, modes)
     try:
         yield agent
     finally:

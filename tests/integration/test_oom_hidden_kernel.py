@@ -38,13 +38,30 @@ def test_without_tracefs_nothing_is_missing(
 def test_without_btf_the_agent_says_what_to_boot(tmp_path: pathlib.Path) -> None:
     mounts_are_ours_to_make()
     hidden = confined_agent.with_mount_over("/sys/kernel/btf")
-    with confined_agent.started(tmp_path, hidden) as agent:
+    with confined_agent.started(tmp_path, hidden, modes="core") as agent:
         status = agent.wait()
         log = agent.log()
     assert status == 1
     assert "OOM kills cannot be captured: the kernel has no BTF" in log
     assert "boot a distribution kernel that has it" in log
     assert "Traceback" not in log
+
+
+def test_without_btf_the_kernels_log_tells(
+    tmp_path: pathlib.Path, group: memory_cgroup.MemoryCgroup
+) -> None:
+    """With all modes allowed it starts, says why it is not in the best one, and misses nothing."""
+    mounts_are_ours_to_make()
+    hidden = confined_agent.with_mount_over("/sys/kernel/btf")
+    with confined_agent.started(tmp_path, hidden) as agent:
+        agent.wait_until_running()
+        pid = kill(group)
+        (told,) = agent.wait_for_kills(group.name, 1)
+        assert agent.stop() == 0, agent.log()
+    assert told["process.pid"] == pid
+    assert told["oom.capture.mode"] == "kmsg"
+    assert "mode kmsg" in agent.log()
+    assert "core: the kernel has no BTF" in agent.log()
 
 
 def test_under_lockdown_the_agent_says_what_forbids_it(tmp_path: pathlib.Path) -> None:
@@ -54,7 +71,7 @@ def test_under_lockdown_the_agent_says_what_forbids_it(tmp_path: pathlib.Path) -
     (tmp_path / "root/proc").symlink_to("/proc")
     lockdown = tmp_path / "root/sys/kernel/security/lockdown"
     lockdown.write_text("none integrity [confidentiality]\n")
-    with confined_agent.started(tmp_path, root=str(tmp_path / "root")) as agent:
+    with confined_agent.started(tmp_path, root=str(tmp_path / "root"), modes="core") as agent:
         status = agent.wait()
         log = agent.log()
     assert status == 1

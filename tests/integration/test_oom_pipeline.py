@@ -15,7 +15,7 @@ from otel_oom import errors
 from otel_oom.config.types import Duration
 from otel_oom.pipeline import component, receiving
 from otel_oom.pipeline.data import Signal
-from otel_oom.receivers.oom import capture
+from otel_oom.receivers.oom import capture, run
 
 pytestmark = pytest.mark.root
 
@@ -126,7 +126,7 @@ async def test_a_task_that_fails_is_a_permanent_error_and_kills_are_told_on(
         def fail(*_: object) -> None:
             raise RuntimeError("as no test expects")
 
-        monkeypatch.setattr(capture.Capture, method, fail)
+        monkeypatch.setattr(capture.Capture if method == "check" else run.Run, method, fail)
         await at.until(lambda: len(at.statuses) > 1, "the status")
         monkeypatch.undo()
         pid = await asyncio.to_thread(kill, group)

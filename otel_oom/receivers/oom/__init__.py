@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from otel_oom import errors
 from otel_oom.pipeline import component, receiving, weights
 from otel_oom.pipeline.consumer import Consumer
-from otel_oom.pipeline.data import Signal
-from otel_oom.receivers.oom import capture, doctor, state, view
+from otel_oom.pipeline.data import Batch, Signal
+from otel_oom.receivers.oom import doctor, modes, run, state
 from otel_oom.receivers.oom.config import Config
+
+logger = logging.getLogger(__name__)
 
 _RECHECK_S = 0.3
 
 
 class OomReceiver:
-    """Ring to OTLP. The kernel's ring is drained by the event loop; no kill is polled for."""
+    """Kernel to OTLP, by the best capture mode that works; what is left is told by the counters."""
 
     def __init__(
         self,
@@ -38,114 +41,191 @@ class OomReceiver:
         self._tasks: list[asyncio.Task[None]] = []
         self._sender: asyncio.Task[None] | None = None
         self._timer: asyncio.Handle | None = None
-        self._capture: capture.Capture | None = None
+        self._run: run.Run | None = None
+        self._capture: modes.Capture | None = None
         self._summary: list[str] = []
-        self._recent = view.Recent()
         self._unsaved: tuple[int, state.Saved] | None = None
 
     async def start(self) -> None:
-        """Read the counters, attach the probes, then report what happened since the last run."""
-        root = pathlib.Path(self._config.root_path)
+        """Read the counters, begin to capture, then report what happened since the last run."""
         try:
-            running = capture.Capture(
-                root, self._config, self._settings.version, self._settings.incidents
-            )
+            this, chosen, running = self._begin()
         except (errors.BpfError, OSError) as error:
             raise errors.ComponentError(f"OOM kills cannot be captured: {error}") from error
-        self._capture = running
-        self._register(running)
-        self._outbox.put(running.missed_while_down())
-        loop = asyncio.get_running_loop()
-        loop.add_reader(running.ring.fd, self._on_ring, running)
+        self._run, self._capture = this, running
+        self._register(this)
+        self._watch(running)
         self._tasks = [
-            receiving.supervised(self._settings, self._reconcile(running), "oom-reconcile"),
-            receiving.supervised(self._settings, self._collect(running), "oom-collect"),
+            receiving.supervised(self._settings, self._reconcile(chosen), "oom-reconcile"),
+            receiving.supervised(self._settings, self._collect(this), "oom-collect"),
         ]
-        sending = self._outbox.send(lambda: self._on_room(running))
+        sending = self._outbox.send(self._on_room)
         self._sender = receiving.supervised(self._settings, sending, "oom-send")
-        self._settings.report(component.Status(component.State.OK, running.describe()))
+        self._report(chosen, running)
 
-    def _register(self, running: capture.Capture) -> None:
+    def _begin(self) -> tuple[run.Run, modes.Modes, modes.Capture]:
+        root = pathlib.Path(self._config.root_path)
+        wanted = tuple(self._config.capture_modes)
+        this = run.Run(root, self._config, self._settings.version, self._settings.incidents)
+        try:
+            base = this.counters()
+            if modes.KMSG in wanted:
+                this.prepare_log()
+            chosen = modes.Modes(this, wanted)
+            running = chosen.first(base)
+        except BaseException:
+            this.close()
+            raise
+        missed = this.missed_while_down(base)
+        if missed is None:
+            this.store.save(running.books())
+        self._outbox.put(missed)
+        return this, chosen, running
+
+    def _register(self, this: run.Run) -> None:
         ledger, name = self._settings.ledger, self._settings.name
         ledger.hold(name, self._outbox.held)
-        self._settings.views.offer(name, functools.partial(self._recent.make, running.kernel_lost))
-        ledger.gauge("kernel_lost", name, running.kernel_lost)
-        ledger.gauge("oom_reconcile_difference", name, running.difference)
+        self._settings.views.offer(name, functools.partial(this.recent.make, self._lost))
+        ledger.gauge("kernel_lost", name, self._lost)
+        ledger.gauge("oom_reconcile_difference", name, self._difference)
+
+    def _lost(self) -> float:
+        before = self._run.lost if self._run else 0.0
+        return before + (self._capture.lost() if self._capture else 0.0)
+
+    def _difference(self) -> float:
+        return self._capture.difference() if self._capture else 0.0
 
     async def shutdown(self) -> None:
         """Stop capturing, report what is known of the last kills, and say how the books stand."""
+        this, self._run = self._run, None
         running, self._capture = self._capture, None
-        if running is None:
+        if running is None or this is None:
             return
         self._settings.views.withdraw(self._settings.name)
-        asyncio.get_running_loop().remove_reader(running.ring.fd)
+        self._unwatch(running)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._timer:
-            self._timer.cancel()
         try:
-            ready, missed = running.finish()
-            self._emit_ready(running, ready)
-            self._outbox.put(missed)
-            self._outbox.put(running.metric())
-            self._summary = running.summary()
+            self._put(running.finish())
+            self._outbox.put(this.metric())
+            self._summary.append(running.summary())
             self._outbox.end()
             if self._sender:
                 await self._sender
-            running.save(running.books())
+            this.store.save(running.books())
         finally:
             self._outbox.drop()
             running.close()
+            this.close()
 
     def summary(self) -> list[str]:
-        """How the identities stand, a line each."""
-        return self._capture.summary() if self._capture else self._summary
+        """How the identities stand, a line for each mode that was in use."""
+        return [*self._summary, self._capture.summary()] if self._capture else self._summary
 
-    def _on_ring(self, running: capture.Capture) -> None:
-        """Take what the ring has, unless the way out is blocked: then it waits in the ring."""
+    def _watch(self, running: modes.Capture) -> None:
+        if running.fd is not None:
+            asyncio.get_running_loop().add_reader(running.fd, self._on_readable, running)
+
+    def _unwatch(self, running: modes.Capture) -> None:
+        if running.fd is not None:
+            asyncio.get_running_loop().remove_reader(running.fd)
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_readable(self, running: modes.Capture) -> None:
+        """Take what the kernel has, unless the way out is blocked: then it waits there."""
         loop = asyncio.get_running_loop()
         if self._outbox.is_full:
-            loop.remove_reader(running.ring.fd)
+            if running.fd is not None:
+                loop.remove_reader(running.fd)
             return
         running.drain(loop.time())
         self._emit_due(running)
 
-    def _emit_due(self, running: capture.Capture) -> None:
+    def _emit_due(self, running: modes.Capture) -> None:
         """Send on what is ready, and come back when the next kill has settled."""
         loop = asyncio.get_running_loop()
-        self._emit_ready(running, running.ready(loop.time()))
+        self._put(running.ready(loop.time()))
         if self._timer:
             self._timer.cancel()
             self._timer = None
         if running.has_backlog:
-            self._timer = loop.call_soon(self._on_ring, running)
+            self._timer = loop.call_soon(self._on_readable, running)
         elif (due_s := running.next_s()) is not None:
             self._timer = loop.call_at(due_s, self._emit_due, running)
 
-    def _emit_ready(self, running: capture.Capture, ready: capture.Ready) -> None:
-        reports, spans = ready
-        if reports:
-            self._recent.note(reports)
-            self._outbox.put(running.logs(reports))
-        if spans:
-            self._outbox.put(running.spans(spans))
+    def _put(self, batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            self._outbox.put(batch)
 
-    def _on_room(self, running: capture.Capture) -> None:
-        """Read the ring again, but not while it stops: the ring will be gone."""
-        if self._capture is running:
-            asyncio.get_running_loop().add_reader(running.ring.fd, self._on_ring, running)
+    def _on_room(self) -> None:
+        """Read on, but not while it stops: there will be nothing to read from."""
+        running = self._capture
+        if running is not None:
+            self._watch(running)
             if running.has_backlog:
                 self._emit_due(running)
 
-    async def _reconcile(self, running: capture.Capture) -> None:
-        while True:
-            batch, is_pending = running.check()
-            self._outbox.put(batch)
-            self._save(running)
+    async def _reconcile(self, chosen: modes.Modes) -> None:
+        while self._capture is not None:
+            running = self._capture
+            if why := running.failure():
+                is_pending = self._fall(chosen, running, why)
+            else:
+                batch, is_pending = running.check()
+                self._outbox.put(batch)
+                self._emit_due(running)
+                self._save(running)
+                if chosen.has_better(running):
+                    is_pending = self._rise(chosen, running)
             await asyncio.sleep(_RECHECK_S if is_pending else self._config.reconcile_interval)
 
-    def _save(self, running: capture.Capture) -> None:
+    def _fall(self, chosen: modes.Modes, failed: modes.Capture, why: str) -> bool:
+        """Go on with the next mode; what happened in between is in its books. Always true."""
+        self._leave(failed)
+        following = chosen.after(failed, why)
+        logger.warning(
+            "OOM kills are captured in the mode %s from here on, no more in %s: %s",
+            following.mode,
+            failed.mode,
+            why,
+        )
+        return self._go_on(chosen, failed, following)
+
+    def _rise(self, chosen: modes.Modes, present: modes.Capture) -> bool:
+        """Go on with a better mode. Always true: there is something to check."""
+        self._leave(present)
+        following = chosen.instead(present)
+        logger.info("OOM kills are captured in the mode %s again", following.mode)
+        return self._go_on(chosen, present, following)
+
+    def _leave(self, running: modes.Capture) -> None:
+        self._unwatch(running)
+        self._put(running.leave())
+        self._summary.append(running.summary())
+
+    def _go_on(self, chosen: modes.Modes, old: modes.Capture, new: modes.Capture) -> bool:
+        if self._run:
+            self._run.lost += old.lost()
+        old.close()
+        self._capture = new
+        self._watch(new)
+        self._report(chosen, new)
+        return True
+
+    def _report(self, chosen: modes.Modes, running: modes.Capture) -> None:
+        """The mode for whoever asks for the health; poorer records are an error that may pass."""
+        why = chosen.why()
+        if why:
+            detail = f"{running.describe()} ({why})"
+            self._settings.report(component.Status(component.State.RECOVERABLE_ERROR, detail))
+        else:
+            self._settings.report(component.Status(component.State.OK, running.describe()))
+
+    def _save(self, running: modes.Capture) -> None:
         """Keep the books of a moment, once as many records have left the agent as it had made.
 
         Until then an agent that is killed loses records, and the next start tells of them.
@@ -156,13 +236,14 @@ class OomReceiver:
             self._unsaved = made, running.books()
         due, saved = self._unsaved
         if made - balance.held - balance.difference >= due:
-            running.save(saved)
+            if self._run:
+                self._run.store.save(saved)
             self._unsaved = None
 
-    async def _collect(self, running: capture.Capture) -> None:
+    async def _collect(self, this: run.Run) -> None:
         while True:
             await asyncio.sleep(self._config.collection_interval)
-            self._outbox.put(running.metric())
+            self._outbox.put(this.metric())
 
 
 FACTORY = component.Factory(

@@ -30,7 +30,7 @@ _TRIGGER_PATH_CUT = OomMarkFlag.TRIGGER_PATH_CUT.value
 
 _SIGNALLED = 0x7F
 _MOST_KEPT, _MOST_ARGUMENTS_KEPT = 1024, 64  # a command line may have 4 KiB
-_STAT_LINES = {
+STAT_LINES = {
     semconv.CGROUP_ANON: "anon",
     semconv.CGROUP_FILE: "file",
     semconv.CGROUP_SHMEM: "shmem",
@@ -227,7 +227,7 @@ class Record:
             self._lacks("oom.cgroup.memory.*", "could not be read before the victim's exit")
             return
         absent = []
-        for key, name in _STAT_LINES.items():
+        for key, name in STAT_LINES.items():
             if name in context.memory:
                 self.parts.append(fields.BY_KEY[key].of(context.memory[name]))
             else:

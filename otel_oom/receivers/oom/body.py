@@ -25,8 +25,13 @@ def line(kill: Kill) -> str:
     )
 
 
+def mib(size_bytes: int) -> str:
+    """A size for a person."""
+    return f"{size_bytes / _MIB:.1f} MiB"
+
+
 def _mib(pages: int) -> str:
-    return f"{pages * process_tree.PAGE_BYTES / _MIB:.1f} MiB"
+    return mib(pages * process_tree.PAGE_BYTES)
 
 
 _kept_mib = functools.lru_cache(_MOST_KEPT)(_mib)
@@ -36,7 +41,7 @@ _kept_mib = functools.lru_cache(_MOST_KEPT)(_mib)
 def _short_of(kill: Kill) -> str:
     owner = kill.limit.owner
     if owner is not None:
-        path = _printable(limit.owner_path(kill.mark, kill.limit) or "")
+        path = printable(limit.owner_path(kill.mark, kill.limit) or "")
         return f"at the limit {_kept_mib(owner.max_pages)} of {path}"
     what = {"none": "because the host was short of memory", "": "for want of memory"}
     return what.get(kill.limit.constraint, f"for want of memory ({kill.limit.constraint})")
@@ -53,9 +58,10 @@ def _asked(kill: Kill) -> str:
 
 @functools.lru_cache(_MOST_KEPT)
 def _name(comm: bytes) -> str:
-    return _printable(records.text(comm))
+    return printable(records.text(comm))
 
 
 @functools.lru_cache(_MOST_KEPT)
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """A name without what a terminal would obey."""
     return text if text.isprintable() else text.translate(_NAMES)

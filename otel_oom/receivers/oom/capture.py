@@ -1,11 +1,10 @@
-"""The attached probes and the books of one run.
+"""The mode `core`: our programs in the kernel, and what their records tell.
 
 Nothing here sends: the receiver asks for what is ready, as OTLP.
 """
 
 from __future__ import annotations
 
-import collections
 import logging
 import pathlib
 import time
@@ -13,26 +12,24 @@ from collections.abc import Sequence
 
 from otel_oom import errors
 from otel_oom.bpf import events, layout, probe, ring
-from otel_oom.pipeline.clock import Clock
 from otel_oom.pipeline.data import Batch
-from otel_oom.pipeline.incidents import Incidents
 from otel_oom.receivers.oom import (
     attributes,
     backlog,
-    cgroups,
     context,
-    encode,
     incident,
     kills,
     limit,
     process_tree,
-    reconcile,
     records,
     state,
 )
-from otel_oom.receivers.oom.config import Config
+from otel_oom.receivers.oom.judge import Judge
+from otel_oom.receivers.oom.run import Base, Run
 
 logger = logging.getLogger(__name__)
+
+MODE = "core"
 
 Ready = tuple[list[kills.Kill], list[kills.Kill]]
 """Kills to report, and kills whose span ends."""
@@ -54,52 +51,35 @@ _EVENTS = (
 
 
 class Capture:
-    """The attached probes and the books of one run, from start to shutdown."""
+    """The attached probes and what they saw, from attaching to detaching; see `modes.Capture`."""
 
-    def __init__(
-        self, root: pathlib.Path, config: Config, version: str, incidents: Incidents
-    ) -> None:
-        self._config = config
-        self._incidents = incidents
-        self._hierarchy = cgroups.find(root)
-        self._vmstat = reconcile.Vmstat(root)
-        self._start_ns = time.time_ns()
-        self._clock = Clock()
-        self._boot_to_unix_ns = self._clock.to_unix_ns()
-        self._boot_id = (root / "proc/sys/kernel/random/boot_id").read_text().strip()
-        self._base = self._vmstat.kills(), self._hierarchy.counts()
-        self._store = state.Store(pathlib.Path(config.state_directory))
-        self._probe = self._attach(root)
-        self.ring = ring.open_ring(self._probe.object.map_fd("oom_events"), config.ring_size)
-        self._counters = self._probe.object.map_pages("oom_counters")
-        self._books = reconcile.Reconciler(self._hierarchy, *self._base, self._start_ns)
-        self._encoder = encode.Encoder(
-            boot_id=self._boot_id,
-            version=version,
-            mode="core",
-            command_args=config.command_args,
-            service_variables=config.service_variables,
-        )
-        self._reader = context.Reader(root, self._hierarchy, config.siblings)
-        self._nodes = limit.memory_nodes(root)
+    mode = MODE
+
+    def __init__(self, run: Run, base: Base) -> None:
+        """Attach; `errors.BpfError` says why that cannot be."""
+        self._run = run
+        self._incidents = run.incidents
+        self._boot_to_unix_ns = run.clock.to_unix_ns()
+        self._probe = self._attach()
+        self.ring = ring.open_ring(self._probe.object.map_fd("oom_events"), run.config.ring_size)
+        self._map = self._probe.object.map_pages("oom_counters")
+        self._encoder = run.encoder(MODE)
         self._assembler = kills.Assembler(
             self._examine,
-            settle_s=config.settle,
-            settle_exit_s=config.settle_exit,
+            settle_s=run.config.settle,
+            settle_exit_s=run.config.settle_exit,
             note=self._note,
         )
-        self._kills = collections.Counter({"memcg": 0, "none": 0})
+        self._judge = Judge(run, base, self._encoder, self, time.time_ns())
         self._backlog = backlog.Backlog()
-        self._alarm = ""
-        self._difference = 0
         self._final: events.OomCounters | None = None
-        self._sums: reconcile.Sums | None = None
 
-    def _attach(self, root: pathlib.Path) -> probe.Probe:
-        attached = probe.attach(probe.kernel(root), self._config.ring_size)
+    def _attach(self) -> probe.Probe:
+        counts = self._run.hierarchy.counts()
+        attached = probe.attach(probe.kernel(self._run.root), self._run.config.ring_size)
         try:
             layout.check(attached.object.types(), _EVENTS)
-            for inode, count in self._base[1].items():
+            for inode, count in counts.items():
                 attached.object.update(
                     "memcg_kills", inode.to_bytes(8, "little"), count.kills.to_bytes(8, "little")
                 )
@@ -108,21 +88,32 @@ class Capture:
             raise
         return attached
 
+    @property
+    def fd(self) -> int:
+        """Readable when there are records."""
+        return self.ring.fd
+
+    @property
+    def tally(self) -> kills.Tally:
+        """What was made of the records."""
+        return self._assembler.tally
+
     def describe(self) -> str:
-        """The capture mode and what was left out, on one line."""
+        """What the mode rests on, and what was left out, on one line."""
         left_out = "; ".join(f"without {k}: {v}" for k, v in self._probe.left_out.items())
         return f"mode core, oom_kill_process by {self._probe.decision_hook}" + (
             f" ({left_out})" if left_out else ""
         )
 
-    def missed_while_down(self) -> Batch | None:
-        """Kills since the last run of this boot, from the counters."""
-        saved = self._store.load(self._boot_id)
-        if saved is None:
-            self.save(self.books())
-            return None
-        missed = reconcile.since_last_run(saved, *self._base)
-        return self._encoder.missed(missed, time.time_ns())
+    def failure(self) -> str:
+        """Why it sees nothing any more; empty as long as it works."""
+        if detached := self._probe.object.lost_links():
+            return f"the kernel runs {', '.join(detached)} no more: detached"
+        if not self._probe.object.has_map(self.ring.fd):
+            return "the ring is closed"
+        if self._judge.is_blind:
+            return "the kernel kills, and the programs do not see it"
+        return ""
 
     @property
     def has_backlog(self) -> bool:
@@ -131,7 +122,7 @@ class Capture:
 
     def drain(self, now_s: float) -> int:
         """Empty the ring, and understand up to a fixed number of records; returns how many."""
-        taken, self._boot_to_unix_ns = 0, self._clock.to_unix_ns()
+        taken, self._boot_to_unix_ns = 0, self._run.clock.to_unix_ns()
         while taken < _TURN_RECORDS:
             batch = self._backlog.take(self.ring, _SLICE_RECORDS)
             if not batch:
@@ -150,41 +141,40 @@ class Capture:
                 "a record of the kernel side was not understood: %s", bad
             )
 
-    def ready(self, now_s: float, *, flush: bool = False) -> Ready:
-        """Kills to report and to send spans of; the reported ones are booked."""
+    def ready(self, now_s: float, *, flush: bool = False) -> list[Batch]:
+        """Records of kills and spans that can be sent; what they tell is booked."""
         reports, spans = self._assembler.ready(now_s, flush=flush)
         for kill in reports:
-            self._books.add(kill)
+            self._judge.books.add(kill)
             if kill.is_killed:
-                self._kills[kill.limit.constraint or "unknown"] += 1
-        return reports, spans
+                self._run.kills[kill.limit.constraint or "unknown"] += 1
+        if reports and self._run.standby:
+            self._run.standby.note(p for k in reports for p in (k.mark.raw.tgid, k.mark.raw.pid))
+        self._run.recent.note(reports)
+        return [*self._logs(reports), *self._spans(spans)]
 
     def next_s(self) -> float | None:
         """When `ready` will have something by itself."""
         return self._assembler.next_s()
 
-    def logs(self, reports: Sequence[kills.Kill]) -> Batch:
-        """The records of kills."""
-        return self._encoder.logs(reports, self._clock.to_unix_ns(), time.time_ns())
+    def _logs(self, reports: Sequence[kills.Kill]) -> list[Batch]:
+        if not reports:
+            return []
+        return [self._encoder.logs(reports, self._run.clock.to_unix_ns(), time.time_ns())]
 
-    def spans(self, ended: Sequence[kills.Kill]) -> Batch:
-        """The spans of kills."""
-        return self._encoder.spans(ended, self._clock.to_unix_ns())
-
-    def metric(self) -> Batch:
-        """The metric `oom.kills`."""
-        return self._encoder.kills_metric(self._kills, self._start_ns, time.time_ns())
+    def _spans(self, ended: Sequence[kills.Kill]) -> list[Batch]:
+        return [self._encoder.spans(ended, self._run.clock.to_unix_ns())] if ended else []
 
     def check(self) -> tuple[Batch | None, bool]:
         """Hold the books against the kernel: missed kills, and whether to look again soon."""
-        now_ns = time.time_ns()
-        kernel_kills = self._vmstat.kills()  # before our own counters: see `reconcile`
-        counters = self._read_counters()
-        is_quiet = self._is_quiet()
-        verdict = self._books.check(
-            counters, self._assembler.tally, kernel_kills, now_ns, is_quiet=is_quiet
-        )
-        return self._missed(verdict, now_ns), verdict.is_pending
+        held = self._run.held_log()
+        if held:
+            held.begin()
+        kernel_kills = self._run.vmstat.kills()  # before our own counters: see `reconcile`
+        missed, verdict = self._judge.check(kernel_kills, self._is_quiet)
+        if held and self._is_quiet() and (missed or not verdict.is_pending):
+            held.confirm()
+        return missed, verdict.is_pending
 
     def _is_quiet(self) -> bool:
         """Whether no record is on its way."""
@@ -192,61 +182,62 @@ class Capture:
         return is_drained and self._assembler.next_s() is None
 
     def books(self) -> state.Saved:
-        """What is reported so far, for the next start."""
-        return self._books.saved(self._boot_id, time.time_ns())
+        """What is reported so far, for whoever comes next."""
+        return self._judge.saved()
 
-    def save(self, saved: state.Saved) -> None:
-        """Keep books on disk; to be done once their records have left the agent."""
-        self._store.save(saved)
-
-    def finish(self) -> tuple[Ready, Batch | None]:
+    def finish(self) -> list[Batch]:
         """Detach, and tell all that is known; kills from here on are the next run's to find."""
-        before = self._vmstat.kills()
+        before = self._run.vmstat.kills()
         self._probe.object.detach()
-        kernel_kills = before, self._vmstat.kills()
+        kernel_kills = before, self._run.vmstat.kills()
+        ready = self._rest()
+        missed = self._judge.close(kernel_kills)
+        return ready if missed is None else [*ready, missed]
+
+    def leave(self) -> list[Batch]:
+        """Detach for another mode, which finds what this one did not see; tell what is known."""
+        self._probe.object.detach()
+        ready = self._rest()
+        self._judge.leave()
+        return ready
+
+    def _rest(self) -> list[Batch]:
         while self.drain(0.0):
             pass
         ready = self.ready(0.0, flush=True)
-        now_ns = time.time_ns()
-        self._final = self._read_counters()
-        verdict = self._books.close(self._final, self._assembler.tally, kernel_kills, now_ns)
-        self._sums = verdict.sums
-        return ready, self._missed(verdict, now_ns)
+        self._final = self.counters()
+        return ready
 
-    def _missed(self, verdict: reconcile.Verdict, now_ns: int) -> Batch | None:
-        """The missed kills of a verdict as records; its alarms are shouted."""
-        self._tell(verdict)
-        return self._encoder.missed(verdict.missed, now_ns) if verdict.missed else None
+    def summary(self) -> str:
+        """The identities now, or as they were at the end."""
+        return self._judge.summary()
 
-    def summary(self) -> list[str]:
-        """The identities now, or as they were at the stop."""
-        sums = self._sums or self._books.sums(
-            self._read_counters(), self._assembler.tally, self._vmstat.kills()
-        )
-        told = self._books.told_from_counters
-        return [sums.line() + (f"; {told} kills told from the counters" if told else "")]
-
-    def kernel_lost(self) -> float:
+    def lost(self) -> float:
         """Ring records that found no room, and runs of our programs that the kernel skipped."""
-        counters = self._read_counters()
+        counters = self.counters()
         lost = counters.lost_marks + counters.lost_delivered + counters.lost_exited
         return float(lost + self._probe.object.recursion_misses())
 
     def difference(self) -> float:
         """Kills that the books cannot explain: positive not seen by us, negative by the kernel."""
-        return float(self._difference)
+        return float(self._judge.difference)
 
     def close(self) -> None:
         """Let go of everything."""
-        self._final = self._read_counters()
+        self._final = self.counters()
         self.ring.close()
-        self._counters.close()
+        self._map.close()
         self._probe.object.close()
-        self._vmstat.close()
+
+    def counters(self) -> events.OomCounters:
+        """What our programs counted."""
+        if self._final is not None:
+            return self._final
+        return events.OomCounters._make(events.OomCountersLayout.FORMAT.unpack_from(self._map))
 
     def _examine(self, mark: records.Mark) -> tuple[limit.Limit, context.Context | None]:
         found = limit.find(
-            mark, unlimited_pages=attributes.UNLIMITED_PAGES, memory_nodes=self._nodes
+            mark, unlimited_pages=attributes.UNLIMITED_PAGES, memory_nodes=self._run.nodes
         )
         if not mark.has(events.OomMarkFlag.HAS_VICTIM):
             return found, None
@@ -254,33 +245,21 @@ class Capture:
         path = records.path_text(mark.victim_path)
         limit_path = None if level is None else records.path_text(mark.victim_path[:level])
         init = process_tree.container_init(mark.raw_ancestors)
-        read = self._reader.read(path, limit_path, mark.raw.tgid, init.tgid if init else 0)
+        read = self._run.reader.read(path, limit_path, mark.raw.tgid, init.tgid if init else 0)
         return found, read
 
     def _note(self, kill: kills.Kill) -> None:
         """Let others link to the kill's span while it goes on, not only when it is sent."""
         found = incident.of(
-            kill, self._encoder.ids, self._boot_to_unix_ns, self._config.settle_exit
+            kill, self._encoder.ids, self._boot_to_unix_ns, self._run.config.settle_exit
         )
         if found is not None:
             self._incidents.note(found)
 
-    def _read_counters(self) -> events.OomCounters:
-        if self._final is not None:
-            return self._final
-        return events.OomCounters._make(events.OomCountersLayout.FORMAT.unpack_from(self._counters))
 
-    def _tell(self, verdict: reconcile.Verdict) -> None:
-        """Shout once about each new kind of difference."""
-        self._difference = sum(each.count for each in verdict.missed) - verdict.surplus
-        alarm = ""
-        if verdict.surplus:
-            alarm = f"{verdict.surplus} kills reported that the kernel did not count"
-        if verdict.own_difference:
-            alarm = f"{verdict.own_difference} more victims reported than marked"
-        if alarm and alarm != self._alarm:
-            logger.error("accounting bug: %s; %s", alarm, verdict.sums.line())
-        self._alarm = alarm
+def try_out(root: pathlib.Path, ring_bytes: int) -> None:
+    """Attach and detach; `errors.BpfError` says why that cannot be."""
+    probe.attach(probe.kernel(root), ring_bytes).object.close()
 
 
 def _may_be_mark(raw: bytes) -> bool:

@@ -9,7 +9,7 @@ had counted by then has been booked.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from otel_oom.receivers.oom import cgroups
 from otel_oom.receivers.oom.kills import PRIMARY, Kill
@@ -34,28 +34,54 @@ class CgroupBooks:
 
     def add(self, kill: Kill) -> None:
         """Book a kill on its victim's cgroup."""
-        if not kill.mark.memcgs:
+        memcgs, path = kill.mark.memcgs, "/" + "/".join(kill.mark.victim_path)
+        counts_twice = kill.episode.is_group and kill.role == PRIMARY
+        self.add_one(memcgs[0].id if memcgs else None, path, counts_twice=counts_twice)
+
+    def add_one(self, inode: int | None, path: str, *, counts_twice: bool) -> None:
+        """Book a kill on a cgroup; `counts_twice`: the kernel may have counted it twice."""
+        if inode is None:
             self._unplaced += 1
             return
-        inode = kill.mark.memcgs[0].id
         self._told[inode] += 1
-        self._watched[inode] = "/" + "/".join(kill.mark.victim_path)
-        if kill.episode.is_group and kill.role == PRIMARY:
-            self._allowance[inode] += 1
+        self._watched[inode] = path
+        self._allowance[inode] += counts_twice
 
     def place(self, count: int) -> Iterator[tuple[cgroups.Count | None, int]]:
         """Book kills that have no record on the cgroups whose counters said more than was told.
 
-        What no cgroup explains comes with None.
+        What no cgroup explains comes with None. So does all of it, if the counters say more than
+        that because of kills that were told without a cgroup: nobody knows which is which.
         """
+        lacking = {inode: self._lacking(inode, found) for inode, found in self._all.items()}
+        if self._unplaced and sum(lacking.values()) > count:
+            yield self.leave(count)
+            return
         for inode, found in self._all.items():
-            here = min(found.kills - self._told[inode] - self._allowance[inode], count)
+            here = min(lacking[inode], count)
             if here > 0:
                 self._told[inode] += here
                 count -= here
                 yield found, here
         if count:
             yield self.leave(count)
+
+    def _lacking(self, inode: int, found: cgroups.Count) -> int:
+        return max(0, found.kills - self._told[inode] - self._allowance[inode])
+
+    def settle(self, is_still: Callable[[], bool]) -> None:
+        """Every kill has been told: those without a cgroup are in what the counters say now.
+
+        `is_still`: whether no kill has been counted since.
+        """
+        if not self._unplaced:
+            return
+        counts = self._hierarchy.counts()
+        if not is_still():
+            return
+        for inode, found in counts.items():
+            self._told[inode], self._allowance[inode] = found.kills, 0
+        self._unplaced = 0
 
     def leave(self, count: int) -> tuple[None, int]:
         """Kills that are told without a cgroup; as many may be found in one later."""

@@ -52,6 +52,10 @@ class Hierarchy:
         directory = self.mount + path
         return self._own_kills(directory) if _inode(directory) == inode else None
 
+    def inode(self, path: str) -> int:
+        """The kernel's id of a cgroup; 0 when it is gone."""
+        return _inode(self.mount + path)
+
     def stat(self, path: str) -> dict[str, int]:
         """`memory.stat` as the kernel names its lines; empty when it cannot be read."""
         try:

@@ -7,6 +7,7 @@ import mmap
 
 from otel_oom.config.types import ByteSize, Duration, Violations
 
+_MODES = ("core", "kmsg", "counter")
 _LEAST_RING_BYTES = mmap.PAGESIZE
 _MOST_RING_BYTES = 1 << 30
 
@@ -14,6 +15,14 @@ _MOST_RING_BYTES = 1 << 30
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Options of the receiver `oom`."""
+
+    capture_modes: list[str] = dataclasses.field(
+        default_factory=lambda: ["core", "kmsg", "counter"]
+    )
+    """Ways of seeing kills, best first; the first that works is used, and the next one when it
+    fails. `core`: programs in the kernel. `kmsg`: the kernel's log, with less on each record.
+    `counter`: the kernel's counters, which tell how many were killed in which cgroup, not who.
+    With `core` alone the agent does not start where it cannot load its programs."""
 
     ring_size: ByteSize = ByteSize(1024 * 1024)
     """Bytes of the kernel's ring, a power of two of at least 4 KiB. A kill takes 1 to 2 KiB in
@@ -52,12 +61,21 @@ class Config:
     root_path: str = "/"
     """Where the host's /proc and /sys are; in a container, where they are mounted."""
 
+    def _mode_violations(self) -> Violations:
+        places = [_MODES.index(mode) for mode in self.capture_modes if mode in _MODES]
+        known = ", ".join(f"`{mode}`" for mode in _MODES)
+        if not places or len(places) < len(self.capture_modes):
+            yield ("capture_modes",), f"`capture_modes` must have one or more of {known}"
+        elif places != sorted(set(places)):
+            yield ("capture_modes",), f"`capture_modes` must be each once, in the order {known}"
+
     def validate(self) -> Violations:
         """Relations that types cannot say."""
         is_power = self.ring_size & (self.ring_size - 1) == 0
         if not is_power or not _LEAST_RING_BYTES <= self.ring_size <= _MOST_RING_BYTES:
             least = f"{_LEAST_RING_BYTES // 1024}KiB"
             yield ("ring_size",), f"`ring_size` must be a power of two from {least} to 1GiB"
+        yield from self._mode_violations()
         if self.settle_exit < self.settle:
             yield ("settle_exit",), "`settle_exit` must not be shorter than `settle`"
         if self.reconcile_interval <= 0:

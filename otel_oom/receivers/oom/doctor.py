@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 
 from otel_oom import errors
 from otel_oom.bpf import libbpf, probe
 from otel_oom.pipeline.component import Check
-from otel_oom.receivers.oom import cgroups
+from otel_oom.receivers.oom import cgroups, kernel_log, modes
 from otel_oom.receivers.oom.config import Config
 
 
 def checks(config: Config) -> list[Check]:
-    """Every fact that decides how kills are captured; the probes are attached for a moment."""
-    root = pathlib.Path(config.root_path)
+    """Every fact that decides how kills are captured; the probes are attached for a moment.
+
+    What the best mode lacks is required only if no other mode that is wanted works.
+    """
+    root, wanted = pathlib.Path(config.root_path), config.capture_modes
+    core = _core(root, config.ring_size) if modes.CORE in wanted else []
+    log = [_log(root)] if modes.KMSG in wanted else []
+    counters = [_cgroups(root), _counters(root), _state(pathlib.Path(config.state_directory))]
+    works = {
+        modes.CORE: bool(core) and all(check.ok for check in core),
+        modes.KMSG: bool(log) and log[0].ok,
+        modes.COUNTER: modes.COUNTER in wanted and counters[1].ok,
+    }
+    found = next((mode for mode in modes.MODES if works[mode]), "")
+    chosen = Check(
+        "capture mode",
+        ok=bool(found),
+        detail=f"{found or 'none'} of {', '.join(wanted)}",
+        remedy="see the lines above, or allow more in `capture_modes`",
+    )
+    poorer = [dataclasses.replace(c, required=c.required and not found) for c in (*core, *log)]
+    return [*poorer, *counters, chosen]
+
+
+def _core(root: pathlib.Path, ring_bytes: int) -> list[Check]:
+    """What the mode `core` rests on."""
     try:
         libbpf.library()
     except errors.BpfError as error:
@@ -43,11 +68,23 @@ def checks(config: Config) -> list[Check]:
             detail="gives the task" if kernel.mark_takes_task else "gives a pid alone",
             remedy="Linux 5.8 or newer with BTF has the tracepoint",
         ),
-        _cgroups(root),
-        _counters(root),
-        _state(pathlib.Path(config.state_directory)),
     ]
-    return [*found, *_attached(kernel, config.ring_size)]
+    return [*found, *_attached(kernel, ring_bytes)]
+
+
+def _log(root: pathlib.Path) -> Check:
+    """What the mode `kmsg` rests on."""
+    try:
+        kernel_log.KernelLog(root).close()
+    except errors.ProbeUnsupported as error:
+        return Check(
+            "kernel log",
+            ok=False,
+            detail=str(error).partition(": ")[0],
+            remedy="run as root, or with CAP_SYSLOG, or set kernel.dmesg_restrict=0; "
+            "in a container with the host's /dev/kmsg",
+        )
+    return Check("kernel log", ok=True, detail="/dev/kmsg can be read: mode kmsg")
 
 
 def _rights(kernel: probe.Kernel) -> Check:

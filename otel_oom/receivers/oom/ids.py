@@ -29,6 +29,10 @@ class Ids:
         """Trace id of the episode, span id of the kill; the trace id in hexadecimal too."""
         return self._kept(kill.episode.first_boot_ns, kill.mark.identity)
 
+    def logged(self, sequence: int) -> str:
+        """An id, in hexadecimal, for what stands in this record of the kernel's log."""
+        return _digest(_UID_BYTES, f"{self._boot_id}\0kmsg\0{sequence}").hex()
+
     def missed(self, missed: Missed, now_ns: int) -> str:
         """An id, in hexadecimal, for the record of kills that have no mark."""
         text = f"{self._boot_id}\0{missed.cgroup or ''}\0{missed.reason}\0{now_ns}"

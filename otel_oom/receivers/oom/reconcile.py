@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 
 from otel_oom.bpf.events import OomCounters
 from otel_oom.receivers.oom import cgroup_books, cgroups
@@ -22,6 +23,8 @@ from otel_oom.receivers.oom.state import Saved
 
 __all__ = [
     "AGENT_DOWN",
+    "COUNTER_MODE",
+    "LOG_OVERFLOW",
     "NOT_SEEN",
     "RING_OVERFLOW",
     "Reconciler",
@@ -32,6 +35,7 @@ __all__ = [
 ]
 
 RING_OVERFLOW, NOT_SEEN, AGENT_DOWN = "ring_overflow", "not_seen", "agent_down"
+LOG_OVERFLOW, COUNTER_MODE = "log_overflow", "counter_mode"
 
 
 _Told = dict[tuple[str, str | None], Missed]
@@ -79,6 +83,8 @@ class Reconciler:
         base_cgroups: dict[int, cgroups.Count],
         start_ns: int,
     ) -> None:
+        self.why_not_seen = NOT_SEEN
+        """The reason of kills that the kernel counted and the mode did not see."""
         self._base_kills = base_kills
         self._has_groups = hierarchy.version != cgroups.V1
         self._cgroups = cgroup_books.CgroupBooks(hierarchy, base_cgroups)
@@ -101,6 +107,18 @@ class Reconciler:
         if kill.is_killed:
             self._booked += 1
             self._cgroups.add(kill)
+
+    def add_logged(self, inode: int | None, path: str, *, counts_twice: bool) -> None:
+        """Book a kill that the kernel's log told of; without an inode its cgroup is not known."""
+        self._booked += 1
+        self._cgroups.add_one(inode, path, counts_twice=counts_twice)
+
+    def settle(self, is_still: Callable[[], bool]) -> None:
+        """Once the books are closed, cgroups whose kills were told without one are right, too.
+
+        `is_still`: whether no kill has been counted since they were.
+        """
+        self._cgroups.settle(is_still)
 
     def check(
         self,
@@ -189,11 +207,11 @@ class Reconciler:
         self._reported_not_seen += not_seen
         reason = RING_OVERFLOW if sums.lost >= self._reported_lost else NOT_SEEN
         self._spread(told, reason, lost, is_quiet=is_quiet)
-        self._spread(told, NOT_SEEN, not_seen, is_quiet=is_quiet)
+        self._spread(told, self.why_not_seen, not_seen, is_quiet=is_quiet)
         if is_quiet:
             for found, here in self._cgroups.check(max(0, self._excess(sums))):
                 self._reported_not_seen += here
-                self._tell(told, NOT_SEEN, found, here)
+                self._tell(told, self.why_not_seen, found, here)
         return told
 
     def _spread(self, told: _Told, reason: str, count: int, *, is_quiet: bool) -> None:

@@ -31,11 +31,13 @@ class Recent:
 
     def note(self, kills: Iterable[Kill]) -> None:
         """Keep what was reported; a process that was dying anyway was not killed."""
-        self._seen.extend(
-            _Seen(kill.mark.raw.boot_ns, kill.mark.victim.comm, kill.mark.victim_path)
-            for kill in kills
-            if kill.is_killed
-        )
+        for kill in kills:
+            if kill.is_killed:
+                self.note_one(kill.mark.raw.boot_ns, kill.mark.victim.comm, kill.mark.victim_path)
+
+    def note_one(self, boot_ns: int, comm: bytes, path: tuple[str, ...]) -> None:
+        """Keep one, by the kernel's clock, its victim's name and cgroup."""
+        self._seen.append(_Seen(boot_ns, comm, path))
 
     def make(self, lost: Callable[[], float]) -> View:
         """Make the view. If more were killed than are kept, `is_at_least` says so."""

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,8 @@ def root(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path
 
 
-def checks(root: pathlib.Path, **options: str) -> dict[str, Check]:
-    found = doctor.checks(Config(root_path=str(root), state_directory=str(root), **options))  # type: ignore[arg-type]
+def checks(root: pathlib.Path, **options: Any) -> dict[str, Check]:
+    found = doctor.checks(Config(root_path=str(root), state_directory=str(root), **options))
     assert all(check.detail for check in found)
     assert all(check.remedy for check in found if not check.ok)
     return {check.name: check for check in found}
@@ -96,7 +97,8 @@ def test_a_state_directory_that_cannot_be_made(root: pathlib.Path) -> None:
 
 def test_a_root_without_proc_is_said_and_nothing_is_raised(tmp_path: pathlib.Path) -> None:
     found = checks(tmp_path)
-    assert list(found) == ["/proc and /sys"]
+    assert next(iter(found)) == "/proc and /sys"
+    assert not found["kernel's kill counter"].ok
     assert str(tmp_path / "proc/self/status") in found["/proc and /sys"].detail
 
 
@@ -122,9 +124,20 @@ def test_a_user_who_may_not_look_into_the_state_directory_is_told(tmp_path: path
     assert done.stdout == "False\n", done.stderr
 
 
+def test_the_mode_that_works_makes_the_better_ones_a_wish(root: pathlib.Path) -> None:
+    """Without rights to load programs: the check fails only if nothing else may be used."""
+    found = checks(root, capture_modes=["core", "counter"])
+    assert found["capture mode"].detail == "counter of core, counter"
+    assert not found["rights"].required
+    found = checks(root, capture_modes=["core"])
+    assert not found["capture mode"].ok
+    assert found["rights"].required
+
+
 @pytest.mark.root
 def test_this_machine_captures_and_says_how() -> None:
     found = {check.name: check for check in doctor.checks(Config())}
     assert found["probes"].ok, found["probes"]
     assert "on_mark_victim" in found["probes"].detail
     assert found["oom_kill_process"].detail.startswith("hooked by ")
+    assert found["capture mode"].detail == "core of core, kmsg, counter"

@@ -25,6 +25,7 @@ def problems(**options: Any) -> list[str]:
 def test_the_promised_defaults() -> None:
     """Users' configs and docs/ stand on these: change them with a note in the changelog."""
     assert dataclasses.asdict(Config()) == {
+        "capture_modes": ["core", "kmsg", "counter"],
         "ring_size": MIB,
         "settle": 0.25,
         "settle_exit": 10.0,
@@ -58,6 +59,19 @@ def test_intervals_and_counts() -> None:
     assert problems(collection_interval=Duration(0)) == ["collection_interval"]
     assert problems(siblings=-1) == ["siblings"]
     assert problems(siblings=0) == []
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [[], ["bcc"], ["core", "dmesg"], ["kmsg", "core"], ["core", "core"], ["CORE"]],
+)
+def test_capture_modes_that_are_none_or_not_best_first_are_refused(modes: list[str]) -> None:
+    assert problems(capture_modes=modes) == ["capture_modes"]
+
+
+@pytest.mark.parametrize("modes", [["core"], ["kmsg"], ["counter"], ["core", "counter"]])
+def test_any_selection_of_the_capture_modes(modes: list[str]) -> None:
+    assert problems(capture_modes=modes) == []
 
 
 def test_every_problem_is_told_at_once() -> None:
