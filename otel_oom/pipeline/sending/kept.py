@@ -15,12 +15,14 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from otel_oom import errors
+from otel_oom.pipeline import weights
 from otel_oom.pipeline.accounting import Depth
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.durable.items import Gone, Item, Items, Total
 from otel_oom.pipeline.durable.limit import Limit
 from otel_oom.pipeline.sending.account import Account, Outcome
+from otel_oom.pipeline.sending.aside import Aside
 from otel_oom.pipeline.sending.joining import Joining
 from otel_oom.pipeline.sending.level import Level, size_of
 from otel_oom.pipeline.sending.queue_config import QueueConfig
@@ -30,6 +32,10 @@ from otel_oom.pipeline.sending.senders import Senders
 from otel_oom.pipeline.sending.turns import TurnSender
 
 _log = logging.getLogger(__name__)
+
+
+class NotWritten(errors.Refused):
+    """The disk did not take a request."""
 
 
 class Kept:
@@ -54,6 +60,7 @@ class Kept:
         self._levels: dict[int, Level] = {}
         self._senders = Senders(config.consumers, self._work)
         self._held: collections.Counter[Signal] = collections.Counter()
+        self._aside = Aside(account, self._keep, self._hold)
         self._closed = False
         self._items: Items | None = None
         self._limit = Limit(0)
@@ -78,9 +85,17 @@ class Kept:
 
     async def accept(self, request: Request) -> None:
         """Keep the request, or raise `errors.Refused`."""
-        items, size = self._started(), Size.of(request)
         if self._closed:
             raise errors.Refused("the exporter is stopped", reason="shutdown")
+        try:
+            await self._keep(request)
+        except NotWritten:
+            if request.weight < weights.CRITICAL or not self._aside.take(request):
+                raise
+
+    async def _keep(self, request: Request) -> None:
+        """Put the request on the disk, or raise `errors.Refused`; then it is not there."""
+        items, size = self._started(), Size.of(request)
         self._room.check(size, request.weight)
         if not self._room.fits(size, request.weight):
             await self._make_room(size, request.weight)
@@ -111,7 +126,7 @@ class Kept:
             self._limit.queues.remove(self)
         for level in self._levels.values():
             level.close()
-        await self._senders.finish()
+        await asyncio.gather(self._aside.shutdown(), self._senders.finish())
 
     async def _work(self, weight: int) -> None:
         level = self._levels[weight]
@@ -187,13 +202,16 @@ class Kept:
             is_full = error.reason == "queue_full"
             if is_full and await self._limit.make_room(request.weight, len(request.body)):
                 return False
-            raise errors.Refused(str(error), reason=error.reason) from error
+            refused = errors.Refused if is_full else NotWritten
+            raise refused(str(error), reason=error.reason) from error
         return True
 
     def _add(self, signal: Signal, weight: int, size: Size) -> None:
         self._held[signal] += size.items
         if weight not in self._levels:
             self._levels[weight] = Level(self._started(), weight, self._joining())
+            if self._closed:
+                self._levels[weight].close()
         self._levels[weight].came(size)
         self._senders.need(weight)
 
@@ -220,6 +238,9 @@ class Kept:
             self._held[one.signal] -= one.items
         self._room.give_back(total(map(size_of, evicted)))
         return evicted
+
+    def _hold(self, request: Request, items: int) -> None:
+        self._held[request.signal] += items
 
     def _has_more(self, weight: int) -> bool:
         level = self._levels.get(weight)
