@@ -8,6 +8,7 @@ same fields; opentelemetry-proto, collector/*/v1), so an exporter encodes it onc
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData, ResourceLogs
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, MetricsData, ResourceMetrics
@@ -51,7 +52,7 @@ class Batch:
     of a storm cost, to parse and write them was a seventh.
     """
 
-    __slots__ = ("_content", "_items", "_signal", "_weight")
+    __slots__ = ("_bodies", "_content", "_items", "_signal", "_weight")
 
     def __init__(
         self, signal: Signal, content: Data | bytes, items: int, weight: int = weights.DEFAULT
@@ -60,6 +61,7 @@ class Batch:
         self._content = content
         self._items = items
         self._weight = weight
+        self._bodies: dict[Callable[[Data], bytes], bytes] = {}
 
     @classmethod
     def of(cls, data: Data, weight: int = weights.DEFAULT) -> Batch:
@@ -89,15 +91,25 @@ class Batch:
 
     @property
     def data(self) -> Data:
-        """The message. Who has it may change it, so the wire form that it came in is forgotten."""
-        if isinstance(self._content, bytes):
-            self._content = MESSAGES[self._signal].FromString(self._content)
+        """The message. Who has it may change it, so what it was encoded to is forgotten."""
+        self._bodies.clear()
+        self._content = self._message()
         return self._content
 
     def encoded(self) -> bytes:
         """The wire form of the message: as it came, if nobody has asked for the message."""
         content = self._content
-        return content if isinstance(content, bytes) else content.SerializeToString()
+        return content if isinstance(content, bytes) else self.encoded_by(_wire_form)
+
+    def encoded_by(self, encode: Callable[[Data], bytes]) -> bytes:
+        """The message in an encoding: the same bytes for all who ask, made once."""
+        if encode not in self._bodies:
+            self._bodies[encode] = encode(self._message())
+        return self._bodies[encode]
+
+    def _message(self) -> Data:
+        content = self._content
+        return MESSAGES[self._signal].FromString(content) if isinstance(content, bytes) else content
 
     def copy(self) -> Batch:
         """An independent batch with the same content."""
@@ -119,6 +131,10 @@ class Batch:
     def __repr__(self) -> str:
         """The message and its items."""
         return f"Batch({self._signal!r}, {self.data!r}, {self._items})"
+
+
+def _wire_form(data: Data) -> bytes:
+    return data.SerializeToString()
 
 
 def signal_of(data: Data) -> Signal:

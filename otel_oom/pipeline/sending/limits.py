@@ -52,7 +52,7 @@ def encoded_parts(
     Halves are cut at the highest level that has more than one element (resources, then scopes,
     then items), so that what belongs together stays together.
     """
-    body = batch.encoded() if encode is protobuf else encode(batch.data)
+    body = batch.encoded() if encode is protobuf else batch.encoded_by(encode)
     if len(body) <= max_bytes:
         yield batch, body
         return

@@ -36,6 +36,26 @@ def test_who_asks_for_the_message_may_change_it() -> None:
 
 
 @pytest.mark.parametrize("is_parsed", [False, True])
+def test_who_asks_for_the_same_encoding_gets_the_same_bytes_made_once(is_parsed: bool) -> None:
+    batch, made = encoded("a", "b"), []
+    assert not is_parsed or batch.data
+
+    def encode(message: LogsData) -> bytes:
+        made.append(message)
+        return str(message).encode()
+
+    first = batch.encoded_by(encode)
+    assert batch.encoded_by(encode) is first
+    assert batch.encoded() is batch.encoded()
+    assert batch.encoded() == exporting.logs("a", "b").encoded()
+    assert len(made) == 1
+
+    del batch.data.resource_logs[:]
+    assert batch.encoded_by(encode) == b""
+    assert batch.encoded() == b""
+
+
+@pytest.mark.parametrize("is_parsed", [False, True])
 def test_a_copy_is_independent(is_parsed: bool) -> None:
     batch = encoded("a")
     assert not is_parsed or batch.data

@@ -186,3 +186,17 @@ async def test_what_waits_to_be_joined_can_be_pushed_out():
         assert agent.sum() == {"held": 3, "evicted": 3}
         await asyncio.sleep(10)
     assert [(one.weight, one.items) for one in destination.arrived] == [(10, 3)]
+
+
+@scenario
+async def test_several_destinations_have_queues_of_their_own_and_the_bytes_in_common():
+    up, away = Destination(takes_s=0), Destination(*[errors.Retryable("away")] * 3, takes_s=0)
+    async with running(up) as (agent, first), running(away, retry=FOREVER) as (other, second):
+        batch = exporting.logs("a", "b")
+        await agent.consume(first, batch)
+        await other.consume(second, batch)
+        await asyncio.sleep(1)
+        assert (len(up.requests), len(away.requests)) == (1, 1)
+        assert up.requests[0].body is away.requests[0].body
+        await asyncio.sleep(100)
+    assert len(away.requests) == 4
