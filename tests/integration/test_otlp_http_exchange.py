@@ -79,7 +79,7 @@ async def test_http_a_huge_chunked_success_is_rejected(http_side):
     sums, requests, agent = await outcome(http_side, step)
 
     assert (sums, requests) == ({"rejected": 3}, 1)
-    assert "4194304" in agent.statuses[0].detail
+    assert "524288" in agent.statuses[0].detail
 
 
 async def test_http_connections_are_kept_alive(http_side):

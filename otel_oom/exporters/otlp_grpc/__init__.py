@@ -28,6 +28,9 @@ METHODS = {
     Signal.METRICS: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
 
+_TOO_MANY_HEADERS = "metadata size exceeds"
+"""gRPC's own words. It goes on to collect such headers as long as they come, 15 MiB a second."""
+
 
 class Push:
     """One call, and the judgement of its status."""
@@ -76,6 +79,8 @@ class Push:
         number, name = failure.code().value[0], failure.code().name
         if name == "UNAVAILABLE":
             self._channel.follow_files()
+        elif _TOO_MANY_HEADERS in (failure.details() or ""):
+            self._channel.drop()
         trailers: dict[str, Any] = dict(failure.trailing_metadata() or ())
         details = trailers.get("grpc-status-details-bin")
         return otlp_status.grpc_failure(number, name, failure.details() or "", details)

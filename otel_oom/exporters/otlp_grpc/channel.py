@@ -92,6 +92,13 @@ class Channel:
         if channel is self._open and channel.get_state() is grpc.ChannelConnectivity.READY:
             self._retire(self._longest_s)
 
+    def drop(self) -> None:
+        """Close the connection at once, and have another for the next call.
+
+        Calls that others have on it end unanswered, and are tried again.
+        """
+        self._retire()
+
     async def close(self) -> None:
         """Close everything; what is still in flight ends as cancelled."""
         self._stop_timer()

@@ -1,9 +1,10 @@
 """How large a request may be, and what is done with a batch that is larger.
 
 OTLP clients must not send a request above 64 MiB before compression and must count what they
-discard for it; they must read at most 4 MiB of an answer and take more for a refusal
-(opentelemetry-proto 1.11, docs/specification.md). Of an answer that is an error 64 KiB are
-enough to say what is wrong (the collector reads as much).
+discard for it; they must bound what they read of an answer, at 4 MiB unless they have a reason,
+and take more for a refusal (opentelemetry-proto, docs/specification.md). Our reason for 512 KiB:
+an answer holds a number and a text, and is several times in memory before it is read as such. Of
+an answer that is an error 64 KiB are enough to say what is wrong (the collector reads as much).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from otel_oom.pipeline import data
 from otel_oom.pipeline.data import Batch, Data
 
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
-MAX_RESPONSE_BYTES = 4 * 1024 * 1024
+MAX_RESPONSE_BYTES = 512 * 1024
 MAX_ERROR_BODY_BYTES = 64 * 1024
 
 Encode = Callable[[Data], bytes]

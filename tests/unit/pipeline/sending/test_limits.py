@@ -28,7 +28,7 @@ def merged(*batches):
 
 def test_the_limits_are_otlps():
     assert limits.MAX_REQUEST_BYTES == 64 * 1024 * 1024
-    assert limits.MAX_RESPONSE_BYTES == 4 * 1024 * 1024
+    assert limits.MAX_RESPONSE_BYTES == 512 * 1024
 
 
 def test_what_fits_goes_in_one_part_as_it_is():
