@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import statistics
 import sys
 import tempfile
@@ -34,21 +35,37 @@ WARM = 0.2
 """Part of a run that is left out of the slope: pools and caches fill."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Resident memory: all, and what is the process's own, without pages of files."""
+
+    all_mib: float
+    own_mib: float
+
+    @classmethod
+    def of(cls, pid: int) -> Memory:
+        """Of a process, now (proc(5), status)."""
+        text = pathlib.Path(f"/proc/{pid}/status").read_text()
+        found = (re.search(rf"{key}:\s+(\d+) kB", text) for key in ("VmRSS", "RssAnon"))
+        return cls(*(int(match[1]) / 1024 for match in found if match))
+
+
 @dataclasses.dataclass
 class Watched:
     """What a process used while it was watched."""
 
     cpu_s: float = 0.0
     written_mib: float = 0.0
-    rss_mib: list[float] = dataclasses.field(default_factory=list)
+    memory: list[Memory] = dataclasses.field(default_factory=list)
     at_s: list[float] = dataclasses.field(default_factory=list)
 
     def slope_mib(self) -> float:
-        """Growth of the resident memory a minute, of a line through what is after the warm-up."""
+        """Growth of its own memory a minute, of a line through what is after the warm-up."""
         first = int(len(self.at_s) * WARM)
         if len(self.at_s) - first < 2:
             return 0.0
-        return statistics.linear_regression(self.at_s[first:], self.rss_mib[first:]).slope * 60
+        own_mib = [memory.own_mib for memory in self.memory[first:]]
+        return statistics.linear_regression(self.at_s[first:], own_mib).slope * 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +84,6 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime_ns(~pid << 3 | 2) / 1e9
 
 
-def rss_mib(pid: int) -> float:
-    """Resident memory (proc(5), statm)."""
-    pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
-
-
 def written_mib(pid: int) -> float:
     """What it made the kernel write to disks (proc(5), io)."""
     text = pathlib.Path(f"/proc/{pid}/io").read_text()
@@ -82,14 +93,14 @@ def written_mib(pid: int) -> float:
 @contextlib.contextmanager
 def watched(pid: int) -> Iterator[Watched]:
     """Watch a process; the figures are whole at the end of the block."""
-    used = Watched(-cpu_s(pid), -written_mib(pid), [rss_mib(pid)], [0.0])
+    used = Watched(-cpu_s(pid), -written_mib(pid), [Memory.of(pid)], [0.0])
     ended = threading.Event()
     began_s = time.monotonic()
 
     def sample() -> None:
         while not ended.wait(SAMPLE_S):
             used.at_s.append(time.monotonic() - began_s)
-            used.rss_mib.append(rss_mib(pid))
+            used.memory.append(Memory.of(pid))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -136,17 +147,19 @@ def row(run: Run, first: Run) -> str:
     used, records = run.used, run.sent.records
     per_record_us = used.cpu_s / records * 1e6
     lost, twice = records - run.got.different, run.got.records - run.got.different
+    own_mib = [memory.own_mib for memory in used.memory]
     return (
         f"| {run.side} | {records:,} | {run.sent.rate:,.0f} | {run.sent.refused} | {lost} | {twice} "
         f"| {run.drain_s:.1f} | {used.cpu_s:.1f} | {per_record_us:.1f} "
-        f"| {used.cpu_s / first.used.cpu_s:.2f} | {used.rss_mib[0]:.1f} | {max(used.rss_mib):.1f} "
-        f"| {used.rss_mib[-1]:.1f} | {used.slope_mib():+.2f} | {used.written_mib / records * MIB:,.0f} |"
+        f"| {used.cpu_s / first.used.cpu_s:.2f} | {own_mib[0]:.1f} | {max(own_mib):.1f} | {own_mib[-1]:.1f} "
+        f"| {used.slope_mib():+.2f} | {used.memory[-1].all_mib:.1f} "
+        f"| {used.written_mib / records * MIB:,.0f} |"
     )
 
 
 HEAD = (
     "| | records | a second | refused | lost | twice | drained after, s | CPU, s | CPU a record, us "
-    "| ratio | RSS first, MiB | most | last | growth a minute | bytes to disk a record |"
+    "| ratio | own memory first, MiB | most | last | growth a minute | RSS last, MiB | bytes to disk a record |"
 )
 
 
@@ -166,7 +179,7 @@ def main() -> None:
         f"{options.rate:,.0f} records a second for {options.minutes:g} min, {template.records} records of "
         f"{template.bytes / template.records:.0f} bytes a request, {os.cpu_count()} cores\n\n{HEAD}"
     )
-    print("|---" + "|---:" * 14 + "|", flush=True)
+    print("|---" + "|---:" * 15 + "|", flush=True)
     for _ in range(options.rounds):
         first: Run | None = None
         for name in delivery_sides.SIDES:
