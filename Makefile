@@ -13,7 +13,7 @@ OBJECTS := $(PROBES:bpf/%.bpf.c=otel_oom/bpf/objects/%.bpf.o)
 C_FILES := $(wildcard bpf/*.[ch] bpf/*/*.[ch] tests/doubles/*.c)
 
 PACKAGES := clang llvm clang-format libbpf1 libbpf-dev libc6-dev python3-venv
-CHAOS := $(wildcard tests/integration/test_file_storage*.py) tests/e2e/test_k8s_churn.py
+CHAOS := $(wildcard tests/integration/test_file_storage*.py) tests/integration/test_reload.py tests/e2e/test_k8s_churn.py
 TEST_PACKAGES := e2fsprogs xfsprogs btrfs-progs fio containerd runc busybox-static
 IMAGE_PACKAGES := buildah runc mmdebstrap
 KERNEL_PACKAGES := qemu-system-x86 qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross mmdebstrap e2fsprogs

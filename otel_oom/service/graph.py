@@ -107,7 +107,9 @@ class Graph:
         self._stopping = set(tasks)
         _, late = await asyncio.wait(tasks, timeout=self._stage_time_s())
         for task in late:
-            _LOG.warning("%s: did not stop in time; what it holds is dropped", tasks[task].key)
+            _LOG.warning(
+                "%s: did not stop in time; what it holds in memory is dropped", tasks[task].key
+            )
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=_GRACE_S)

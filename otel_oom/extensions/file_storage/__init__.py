@@ -89,6 +89,10 @@ class FileStorage:
         """Call `added` with what an operator has put back into a queue."""
         self._listeners[queue] = added
 
+    def ignore(self, queue: str) -> None:
+        """Nobody sends from this queue any more."""
+        self._listeners.pop(queue, None)
+
     def requests(self) -> Requests:
         """The operator's way to the queues."""
         return Requests(self.database(), self._listeners)

@@ -69,6 +69,9 @@ class Storage(Protocol):
     def listen(self, queue: str, added: Callable[[list[Total]], None]) -> None:
         """Call `added` with what an operator has put back into a queue."""
 
+    def ignore(self, queue: str) -> None:
+        """Nobody sends from this queue any more."""
+
     @property
     def limit(self) -> Limit:
         """How large its file may become."""

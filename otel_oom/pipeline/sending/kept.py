@@ -126,6 +126,8 @@ class Kept:
             self._limit.queues.remove(self)
         for level in self._levels.values():
             level.close()
+        with contextlib.suppress(errors.ComponentError):
+            self._settings.storages.find(str(self._config.storage)).ignore(self._settings.name)
         await asyncio.gather(self._aside.shutdown(), self._senders.finish())
 
     async def _work(self, weight: int) -> None:
