@@ -124,6 +124,13 @@ class Ledger:
         """Register a queue; `read` tells what it holds of each weight now."""
         self._queues.append((self._owner, component, read))
 
+    def left(self, component: str, signal: Signal, items: int) -> None:
+        """A component that a reload changes leaves these items to the next one of its id.
+
+        They count as held until that calls `recovered`.
+        """
+        self._left[component, signal] += items
+
     def forget_readers(self, but: Collection[str] = ()) -> None:
         """Drop what was registered to be read, once its components are stopped for good.
 

@@ -18,6 +18,7 @@ from otel_oom.pipeline.consumer import Consumer
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.incidents import Incidents
 from otel_oom.pipeline.resources.monitor import Monitor
+from otel_oom.pipeline.sending.leftovers import Leftovers
 from otel_oom.pipeline.storages import Storages
 from otel_oom.pipeline.views import Views
 
@@ -119,6 +120,9 @@ class Settings:
     """Of the whole agent: where an exporter finds the extension that keeps its queue."""
     resources: Monitor = dataclasses.field(default_factory=Monitor)
     """Of the whole agent: how idle the host is."""
+
+    leftovers: Leftovers = dataclasses.field(default_factory=Leftovers)
+    """Of the whole agent: what exporters that a reload changes have in memory."""
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from otel_oom.pipeline.consumer import Consumer, FanOut
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.incidents import Incidents
 from otel_oom.pipeline.resources.monitor import Monitor
+from otel_oom.pipeline.sending.leftovers import Leftovers
 from otel_oom.pipeline.storages import Storages
 from otel_oom.pipeline.views import Views
 from otel_oom.service import board as boards
@@ -56,6 +57,7 @@ class Made:
     views: Views = dataclasses.field(default_factory=Views)
     storages: Storages = dataclasses.field(default_factory=Storages)
     resources: Monitor = dataclasses.field(default_factory=Monitor)
+    leftovers: Leftovers = dataclasses.field(default_factory=Leftovers)
 
     def of(self, unchanged: Unchanged) -> Made:
         """Only that, and what belongs to the whole agent."""
@@ -213,6 +215,7 @@ class Builder:
             views=self.made.views,
             storages=self.made.storages,
             resources=self.made.resources,
+            leftovers=self.made.leftovers,
         )
         try:
             return factory.create(settings, config, *links)

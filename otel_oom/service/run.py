@@ -176,6 +176,7 @@ class Agent:
         if self._builder is None or self._graph is None:
             return None
         kept = self._builder.made.of(unchanged)
+        kept.leftovers.expect(unchanged.returning)
         await kept.hold_back()
         await self._graph.stop(but=kept.nodes)
         await self._end_telemetry()
@@ -193,12 +194,22 @@ class Agent:
             self._exporter.start()
         await self._graph.start()
         self._builder.open()
+        self._builder.made.leftovers.expect(())
         memory.give_back()
 
     async def _end(self) -> None:
+        if self._builder:
+            self._builder.made.leftovers.expect(())
         if self._graph:
             await self._graph.stop()
+            self._give_up_leftovers()
         await self._end_telemetry()
+
+    def _give_up_leftovers(self) -> None:
+        """Count what the exporters of a reload that failed altogether have left."""
+        for name, request in self._builder.made.leftovers.all() if self._builder else ():
+            self._ledger.recovered(name, request.signal, request.items)
+            self._ledger.dropped(name, request.signal, request.items, "shutdown")
 
     async def _end_telemetry(self) -> None:
         exporter, self._exporter = self._exporter, None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from otel_oom.config.types import ComponentId
 from otel_oom.pipeline.component import Kind
 from otel_oom.pipeline.data import Signal
-from otel_oom.service.settings import AgentConfig, Pipeline, PipelineId
+from otel_oom.service.settings import AgentConfig, Configured, Pipeline, PipelineId
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Unchanged:
 
     keys: frozenset[str] = frozenset()
     pipelines: frozenset[PipelineId] = frozenset()
+    returning: frozenset[str] = frozenset()
+    """Ids of exporters that are changed, and can go on with what is in the queue in memory."""
 
 
 def between(old: AgentConfig, new: AgentConfig) -> Unchanged:
@@ -52,7 +54,21 @@ def between(old: AgentConfig, new: AgentConfig) -> Unchanged:
         ),
         *(f"receivers/{id_}" for id_ in _receivers(old, new)),
     )
-    return Unchanged(frozenset(keys), frozenset(pipelines))
+    returning = (
+        str(id_)
+        for id_ in _exporters(old) & _exporters(new) - exporters
+        if _storage(new.exporters[id_].config) is None
+        and _fits(old.exporters[id_], new.exporters[id_])
+    )
+    return Unchanged(frozenset(keys), frozenset(pipelines), frozenset(returning))
+
+
+def _fits(old: Configured, new: Configured) -> bool:
+    """Whether what one has encoded and had room for is the other's kind, and has room there."""
+    keys = ("sending_queue", "encoding")
+    return old.factory == new.factory and all(
+        getattr(old.config, key, None) == getattr(new.config, key, None) for key in keys
+    )
 
 
 def _is_kept(

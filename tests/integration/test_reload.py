@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import json
 import pathlib
 import signal
+import socket
 
 import pytest
 from doubles import agent_process, collected, memory_cgroup, otlp_server, real_collector
@@ -163,3 +165,33 @@ async def test_a_bad_config_changes_nothing_and_says_why(tmp_path):
                         await asyncio.sleep(0.05)
                 stopped = await asyncio.to_thread(agent.stop)
     assert stopped.status == 0
+
+
+async def test_what_waits_in_memory_goes_to_the_endpoint_that_is_corrected(tmp_path):
+    """The one that is wrong is silent; there is no storage."""
+    server = otlp_server.HttpServer()
+    with socket.create_server(("127.0.0.1", 0)) as silent, memory_cgroup.temporary() as group:
+        group.set_limit(32 << 20)
+        wrong = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with agent_process.running(in_memory(tmp_path, wrong), tmp_path) as agent:
+            pids = [await asyncio.to_thread(memory_cgroup.kill, group) for _ in range(3)]
+            await asyncio.to_thread(agent.wait_for_line, "cannot send and tries again")
+            async with otlp_server.serving(server):
+                right = in_memory(tmp_path, f"http://127.0.0.1:{server.port}")
+                await asyncio.to_thread(reload, agent, tmp_path, right)
+                async with asyncio.timeout(60):
+                    while set(told(server, group)[0]) != set(pids):
+                        await asyncio.sleep(0.05)
+                stopped = await asyncio.to_thread(agent.stop)
+
+    assert sorted(told(server, group)[0]) == sorted(pids)
+    assert stopped.status == 0
+    assert all(sums["dropped"] == sums["recovered"] == 0 for sums in stopped.sums.values())
+
+
+def in_memory(folder: pathlib.Path, url: str) -> str:
+    made = json.loads(
+        agent_process.config(folder, {"otlp_http": {"endpoint": url, "timeout": "500ms"}})
+    )
+    made["service"]["shutdown_timeout"] = "1s"
+    return json.dumps(made)

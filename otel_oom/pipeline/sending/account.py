@@ -42,6 +42,7 @@ class Account:
     def __init__(self, settings: Settings, journal: Journal, then: Sender) -> None:
         self._ledger = settings.ledger
         self._name = settings.name
+        self._leftovers = settings.leftovers
         self._journal = journal
         self._then = then
 
@@ -60,7 +61,7 @@ class Account:
             self._ledger.rejected(self._name, request.signal, request.items)
             return Settled(Outcome.REFUSED, str(failure))
         except errors.GaveUp as failure:
-            if keeps and failure.reason == "shutdown":
+            if failure.reason == "shutdown" and (keeps or self._comes_back()):
                 return Settled(Outcome.STOPPED, str(failure))
             self._journal.note(Condition.DROPPING, str(failure))
             self.drop(request, failure.reason)
@@ -71,6 +72,9 @@ class Account:
             self._taken(request, answer)
             return Settled(Outcome.TAKEN)
         return Settled(Outcome.DROPPED)
+
+    def _comes_back(self) -> bool:
+        return self._leftovers.are_expected(self._name)
 
     def drop(self, request: Request, reason: str) -> None:
         """Count a request that is given up after the exporter had taken it."""

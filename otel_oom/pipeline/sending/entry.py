@@ -17,7 +17,7 @@ from otel_oom.pipeline import weights
 from otel_oom.pipeline.component import Settings
 from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.sending import batching, limits
-from otel_oom.pipeline.sending.account import Account
+from otel_oom.pipeline.sending.account import Account, Outcome
 from otel_oom.pipeline.sending.joining import Joining
 from otel_oom.pipeline.sending.kept import Kept
 from otel_oom.pipeline.sending.queue import MemoryQueue, QueueConfig
@@ -121,6 +121,7 @@ class Queued:
     ) -> None:
         self._queue = queue
         self._account = account
+        self._settings = settings
         self._held: collections.Counter[Signal] = collections.Counter()
         self._senders = Senders(config.consumers, self._work)
         settings.ledger.hold(settings.name, self._held.__getitem__)
@@ -134,30 +135,53 @@ class Queued:
         self._senders.need(request.weight)
 
     async def start(self) -> None:
-        """Begin to send."""
+        """Begin to send, first what the one before a reload has left."""
+        name = self._settings.name
+        for request in self._settings.leftovers.take(name):
+            self._settings.ledger.recovered(name, request.signal, request.items)
+            await self.accept(request)
         self._senders.start()
 
     async def shutdown(self) -> None:
-        """Send what is held; if cancelled, because the time is up, count it as dropped."""
+        """Send what is held; if cancelled, because the time is up, count it as dropped.
+
+        If this exporter comes back after a reload, what waits is left to it at once.
+        """
         self._queue.close()
         try:
+            if self._settings.leftovers.are_expected(self._settings.name):
+                self._abandon()
             await self._senders.finish()
         finally:
-            for request in self._queue.abandon():
-                self._account.drop(request, "shutdown")
-                self._forget(request)
+            self._abandon()
 
     async def _work(self, weight: int) -> None:
         while request := await self._queue.get(weight):
             with self._holding(request):
-                await self._account.settle(request)
+                outcome, _ = await self._account.settle(request)
+                if outcome is Outcome.STOPPED:
+                    self._leave(request, is_first=True)
+
+    def _abandon(self) -> None:
+        for request in self._queue.abandon():
+            self._leave(request, is_first=False)
+            self._forget(request)
+
+    def _leave(self, request: Request, *, is_first: bool) -> None:
+        """To the next exporter of this id if one comes, else for good."""
+        settings = self._settings
+        if settings.leftovers.are_expected(settings.name):
+            settings.leftovers.put(settings.name, request, is_first=is_first)
+            settings.ledger.left(settings.name, request.signal, request.items)
+        else:
+            self._account.drop(request, "shutdown")
 
     @contextlib.contextmanager
     def _holding(self, request: Request) -> Iterator[None]:
         try:
             yield
         except asyncio.CancelledError:
-            self._account.drop(request, "shutdown")
+            self._leave(request, is_first=True)
             raise
         finally:
             self._forget(request)

@@ -72,6 +72,22 @@ def test_what_is_not_changed_and_hands_to_nothing_changed_is_kept(change, gone):
     assert kept == {s for s in ("logs", "traces") if not any(key.endswith(f"@{s}") for key in gone)}
 
 
+@pytest.mark.parametrize(
+    ("old", "change", "returning"),
+    [
+        ([], "exporters.otlp_http.endpoint=http://h:2", set()),  # its queue is on the disk
+        (["exporters.otlp_http.sending_queue.storage=null"], "exporters.otlp_http.endpoint=http://h:2", {
+            "otlp_http"}),
+        (["exporters.otlp_http.sending_queue.storage=null"], "exporters.otlp_http.encoding=json", set()),
+        (["exporters.otlp_http.sending_queue.storage=null"],
+         "exporters.otlp_http.sending_queue.queue_size=1", set()),
+    ],
+)  # fmt: skip
+def test_an_exporter_that_is_changed_goes_on_with_what_is_in_memory(old, change, returning):
+    found = unchanged.between(load(*old), load(*old, change))
+    assert found.returning - {"debug"} == returning
+
+
 def test_the_next_builder_takes_what_is_kept():
     old = builder.Builder(load(), accounting.Ledger(), StatusBoard())
     before = {node.key: node.component for node in old.graph().nodes}
