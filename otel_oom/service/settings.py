@@ -162,8 +162,8 @@ class Service:
     """What the agent tells about itself."""
 
     shutdown_timeout: Duration = Duration(10.0)
-    """Time for a stop to send what is held. Default `10s`; what is left in memory then is counted as
-    dropped, and what is in a storage stays there."""
+    """Time for a stop to send what is held. Default `10s`; what is left then is counted as dropped
+    if it is in memory, and stays where it is in a storage."""
 
     def validate(self) -> Violations:
         """Nothing runs twice."""
