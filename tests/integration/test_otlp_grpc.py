@@ -8,12 +8,26 @@ import pytest
 from doubles import exporting, otlp_server
 from doubles.exporting import settled
 from doubles.otlp_sides import exporter_of, outcome
+from opentelemetry.exporter.otlp.proto.grpc import exporter as official
 
 from otel_oom.exporters import otlp_grpc
+from otel_oom.pipeline.otlp import status as otlp_status
 
 RETRYABLE_CODES = {1, 4, 10, 11, 14, 15}
 
 pytestmark = pytest.mark.usefixtures("no_proxies")
+
+
+def test_the_official_exporter_tries_the_same_codes_again():
+    """It also does RESOURCE_EXHAUSTED without a RetryInfo, which OTLP's table does not."""
+    theirs = {code.value[0] for code in official._RETRYABLE_ERROR_CODES}
+
+    assert otlp_status.RETRYABLE_GRPC_CODES == RETRYABLE_CODES
+    assert theirs - {otlp_status.RESOURCE_EXHAUSTED} == RETRYABLE_CODES
+
+
+async def test_grpc_code_0_is_taken(grpc_side):
+    assert (await outcome(grpc_side, grpc_side.ok()))[:2] == ({"delivered": 3}, 1)
 
 
 @pytest.mark.parametrize("code", range(1, 17))
@@ -38,6 +52,18 @@ async def test_grpc_retry_info_beyond_the_time_left_gives_up(grpc_side):
     sums, requests, _ = await outcome(grpc_side, otlp_server.grpc_status(14, retry_s=3600.0))
 
     assert (sums, requests) == ({"retries_exhausted": 3}, 1)
+
+
+async def test_grpc_retry_info_is_waited_for(grpc_side):
+    """RESOURCE_EXHAUSTED, which is tried again only because the server says when."""
+    grpc_side.server.script[:] = [otlp_server.grpc_status(8, retry_s=1.5)]
+    async with exporter_of(otlp_grpc, **grpc_side.config()) as (agent, exporter):
+        await agent.consume(exporter, exporting.logs("a"))
+        await grpc_side.server.wait_for(1)
+        answered_s = asyncio.get_running_loop().time()
+
+        assert await settled(agent) == {"delivered": 1}
+        assert asyncio.get_running_loop().time() - answered_s >= 1.5
 
 
 async def test_grpc_details_that_are_garbage_are_no_retry_info(grpc_side):

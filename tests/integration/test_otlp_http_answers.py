@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import time
 
 import pytest
-from doubles import otlp_server
-from doubles.otlp_sides import outcome
+from doubles import exporting, otlp_server
+from doubles.otlp_sides import exporter_of, outcome
+
+from otel_oom.exporters import otlp_http
 
 pytestmark = pytest.mark.usefixtures("no_proxies")
 
 
-@pytest.mark.parametrize("status", [*range(400, 432), 451, *range(500, 512), 599])
-async def test_http_statuses(http_side, status):
-    sums, requests, _ = await outcome(http_side, otlp_server.http_reply(status))
+async def test_http_every_status_from_200_to_599(http_side):
+    """All classes, by one exporter over one connection after the other: OTLP's table and no more."""
+    again = {429, 502, 503, 504}
+    expected, found = {}, {}
+    async with exporter_of(otlp_http, **http_side.config()) as (agent, exporter):
+        for status in range(200, 600):
+            before, tries = agent.sum(), len(http_side.server.received)
+            http_side.server.script[:] = [otlp_server.http_reply(status)]
+            await agent.consume(exporter, exporting.logs("a"))
+            after = await exporting.settled(agent)
+            fate = next(name for name in after if after[name] != before.get(name, 0))
+            found[status] = fate, len(http_side.server.received) - tries
+            is_taken = status < 300 or status in again
+            expected[status] = "delivered" if is_taken else "rejected", 1 + (status in again)
 
-    retried = status in {429, 502, 503, 504}
-    assert (sums, requests) == (({"delivered": 3}, 2) if retried else ({"rejected": 3}, 1))
+    assert found == expected
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, "seconds"), (503, "date")])
+async def test_http_retry_after_is_waited_for(http_side, status, kind):
+    """A date has whole seconds: three of them are two at least."""
+    date = email.utils.formatdate(time.time() + 3, usegmt=True)
+    headers = {"Retry-After": "2" if kind == "seconds" else date}
+    http_side.server.script[:] = [otlp_server.http_reply(status, headers=headers)]
+    async with exporter_of(otlp_http, **http_side.config()) as (agent, exporter):
+        began_s = asyncio.get_running_loop().time()
+        await agent.consume(exporter, exporting.logs("a"))
+
+        assert await exporting.settled(agent) == {"delivered": 1}
+        assert asyncio.get_running_loop().time() - began_s >= 1.8
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])

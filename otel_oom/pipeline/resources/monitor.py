@@ -54,16 +54,22 @@ class Monitor:
         self._clock = clock
         self._fast = _Average(FAST_S)
         self._slow = _Average(SLOW_S)
-        self._asked_at_s: float | None = None
+        self._value = UNKNOWN
+        self._next_s: float | None = None
         self._read_at_s: float | None = None
         self._has_told = False
 
     def idleness(self) -> float:
         """From `LEAST` (nothing gets on) to 1 (nothing waits)."""
         now_s = self._clock()
-        if self._asked_at_s is None or now_s - self._asked_at_s >= INTERVAL_S:
-            self._asked_at_s = now_s
+        if self._next_s is None or now_s >= self._next_s:
+            self._next_s = now_s + INTERVAL_S
             self._renew(now_s)
+            self._value = self._worse(now_s)
+        return self._value
+
+    def _worse(self, now_s: float) -> float:
+        """The worse average; what is too old says only that the host may be busy."""
         idle = min(self._fast.value, self._slow.value)
         if self._read_at_s is None or now_s - self._read_at_s > MAX_AGE_S:
             idle = min(idle, UNKNOWN)

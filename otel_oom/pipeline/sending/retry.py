@@ -143,23 +143,24 @@ class RetrySender:
         attempt, began_s, takes_turn = Attempt(request), _now_s(), False
         for interval_s in intervals_s(self._config):
             last = self._stopping.is_set()
-            wait_s = self._stretched(interval_s)
             try:
-                return await self._try(attempt, wait_s, takes_turn=takes_turn)
+                return await self._try(attempt, interval_s, takes_turn=takes_turn)
             except errors.Retryable as failure:
                 if last:
                     raise errors.GaveUp(f"{failure}; shutting down", "shutdown") from failure
+                wait_s = self._stretched(interval_s)
                 self._check(failure, wait_s, began_s)
                 takes_turn = await self._wait(attempt, _longer(wait_s, failure), began_s)
                 attempt = Attempt(request, attempt.tries + 1, attempt.timeouts + failure.timed_out)
         raise AssertionError  # the intervals have no end
 
-    async def _try(self, attempt: Attempt, wait_s: float, *, takes_turn: bool) -> Answer:
+    async def _try(self, attempt: Attempt, interval_s: float, *, takes_turn: bool) -> Answer:
         """One try, and what it says of the destination: any answer but `Retryable` is a sign."""
         try:
             answer = await self._then.send(attempt)
         except errors.Retryable as failure:
-            self._gate.failed(timed_out=failure.timed_out, wait_s=_longer(wait_s, failure))
+            wait_s = _longer(self._stretched(interval_s), failure)
+            self._gate.failed(timed_out=failure.timed_out, wait_s=wait_s)
             raise
         except errors.Permanent:
             self._gate.answered()
