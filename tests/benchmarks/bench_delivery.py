@@ -113,13 +113,19 @@ def watched(pid: int) -> Iterator[Watched]:
         used.written_mib += written_mib(pid)
 
 
-def measure(name: str, template: delivery_load.Template, records: int, rate: float) -> Run:
+def measure(
+    name: str,
+    begin: delivery_sides.Side,
+    template: delivery_load.Template,
+    records: int,
+    rate: float,
+) -> Run:
     """One side, from its first request until the sink has all."""
     [port] = real_collector.free_ports(1)
     with (
         tempfile.TemporaryDirectory() as folder,
         delivery_sink.running(port, records) as sink,
-        delivery_sides.SIDES[name](pathlib.Path(folder), port) as side,
+        begin(pathlib.Path(folder), port) as side,
     ):
         with watched(side.pid) as used:
             sent = delivery_load.Load(side.port, template, rate).send(records)
@@ -143,7 +149,7 @@ def until_all(sink: delivery_sink.Sink, records: int) -> float:
 
 
 def row(run: Run, first: Run) -> str:
-    """A line of the table; the ratio is to the first run of the same round."""
+    """A line of the table; the ratio is to the agent with the same promise."""
     used, records = run.used, run.sent.records
     per_record_us = used.cpu_s / records * 1e6
     lost, twice = records - run.got.different, run.got.records - run.got.different
@@ -181,11 +187,12 @@ def main() -> None:
     )
     print("|---" + "|---:" * 15 + "|", flush=True)
     for _ in range(options.rounds):
-        first: Run | None = None
-        for name in delivery_sides.SIDES:
-            run = measure(name, template, requests * template.records, options.rate)
-            first = first or run
-            print(row(run, first), flush=True)
+        for pair in delivery_sides.PAIRS:
+            first: Run | None = None
+            for name, side in pair.items():
+                run = measure(name, side, template, requests * template.records, options.rate)
+                first = first or run
+                print(row(run, first), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
 """Those who deliver OTLP in tests of delivery: in over HTTP, a queue on a disk, out over gRPC.
 
-The agent, and the real collector: as it comes (its `file_storage` does not wait for the disk), and with
-`fsync: true`, by which what it has accepted survives a loss of power, as what the agent has accepted does.
+Two pairs with the same promise. What the agent accepts of the critical weight, and the collector with
+`fsync: true`, survives a loss of power; what the agent accepts of a lower weight, and the collector as it
+comes, survives all but that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterator
 
 from doubles import agent_process, otlp_feed, real_collector
+
+from otel_oom.pipeline import weights
 
 QUEUE_SIZE = 100_000
 """Requests: more than are sent in a quarter of an hour, so that nobody refuses."""
@@ -42,13 +46,12 @@ class Running:
 
 
 @contextlib.contextmanager
-def agent(folder: pathlib.Path, sink: int) -> Iterator[Running]:
-    """The agent, with what it needs to take OTLP."""
+def _agent(folder: pathlib.Path, sink: int, *, weight: int) -> Iterator[Running]:
     [port] = real_collector.free_ports(1)
     queue = {"storage": "file_storage", "queue_size": QUEUE_SIZE}
     exporter = {"endpoint": f"http://127.0.0.1:{sink}", "sending_queue": queue}
     storage = {"directory": f"{folder}/queue", "create_directory": True}
-    pipeline = {"receivers": ["otlp_feed"], "exporters": ["otlp_grpc"]}
+    pipeline = {"receivers": ["otlp_feed"], "exporters": ["otlp_grpc"], "weight": weight}
     config = {
         "receivers": {"otlp_feed": {"port": port}},
         "exporters": {"otlp_grpc": exporter},
@@ -72,23 +75,14 @@ def _collector(folder: pathlib.Path, sink: int, *, fsync: bool) -> Iterator[Runn
         yield Running(peer.pid, int(peer.http_endpoint.rpartition(":")[2]))
 
 
-@contextlib.contextmanager
-def collector(folder: pathlib.Path, sink: int) -> Iterator[Running]:
-    """The collector as it comes."""
-    with _collector(folder, sink, fsync=False) as running:
-        yield running
-
-
-@contextlib.contextmanager
-def collector_fsync(folder: pathlib.Path, sink: int) -> Iterator[Running]:
-    """The collector that waits for the disk."""
-    with _collector(folder, sink, fsync=True) as running:
-        yield running
-
-
 Side = Callable[[pathlib.Path, int], contextlib.AbstractContextManager[Running]]
-SIDES: dict[str, Side] = {
-    "otel-oom": agent,
-    "collector, `fsync: true`": collector_fsync,
-    "collector, as it comes": collector,
-}
+PAIRS: list[dict[str, Side]] = [
+    {
+        "otel-oom, weight 10": functools.partial(_agent, weight=weights.CRITICAL),
+        "collector, `fsync: true`": functools.partial(_collector, fsync=True),
+    },
+    {
+        "otel-oom, weight 5": functools.partial(_agent, weight=weights.DEFAULT),
+        "collector, as it comes": functools.partial(_collector, fsync=False),
+    },
+]
