@@ -14,9 +14,9 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import debian_kernels
-import vm
-from doubles import oom_log_lines
+import debian_kernels  # noqa: E402
+import vm  # noqa: E402
+from doubles import oom_log_lines  # noqa: E402
 
 
 def main() -> None:

@@ -129,8 +129,16 @@ class CgroupBooks:
                 self._forget(inode)
 
     def saved(self) -> dict[int, int]:
-        """What each cgroup's counter may say without a kill being untold."""
-        return dict(self._told + self._allowance)
+        """What each cgroup's counter may say without a kill being untold.
+
+        Kills that were told without a cgroup may be in any counter: then what all say now is taken
+        as told, and whoever comes next tells what is missing without a cgroup, too.
+        """
+        told = self._told + self._allowance
+        if self._unplaced:
+            for inode, found in self._hierarchy.counts().items():
+                told[inode] = max(told[inode], found.kills)
+        return dict(told)
 
     def _untold(self, excess: int) -> int:
         """Take off what was told already without a cgroup."""

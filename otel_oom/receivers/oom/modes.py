@@ -107,7 +107,8 @@ class Modes:
         """The best that works; `ProbeUnsupported` tells of each why none does."""
         found = self._best(self._wanted, base)
         if found is None:
-            raise errors.ProbeUnsupported(self.why())
+            reasons = list(self.refused.values())
+            raise errors.ProbeUnsupported(reasons[0] if len(reasons) == 1 else self.why())
         return found
 
     def after(self, failed: Capture, why: str) -> Capture:
