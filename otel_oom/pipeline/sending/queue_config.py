@@ -11,6 +11,7 @@ from otel_oom.pipeline.sending.batching import BatchConfig
 from otel_oom.pipeline.sending.request import Sizer
 from otel_oom.pipeline.sending.room import Room
 
+_WEIGHTS = frozenset(map(str, range(weights.LEAST, weights.MOST + 1)))
 _IN_MEMORY, _IN_STORAGE = 1000, 1_000_000
 """`queue_size` if it is not set."""
 
@@ -28,8 +29,8 @@ class QueueConfig:
     wait for no other; those of all others together share as many calls, by weight, of which each
     weight that waits gets a tenth at least."""
 
-    num_consumers_by_weight: Mapping[int, int] = dataclasses.field(default_factory=dict)
-    """`num_consumers` of single weights, e.g. `{10: 4}`. Default none."""
+    num_consumers_by_weight: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """`num_consumers` of single weights, e.g. `{"3": 10}`. Default none."""
 
     queue_size: int | None = None
     """Room for what waits and what is being sent, in the unit of `sizer`. Default 1000, and with
@@ -79,7 +80,7 @@ class QueueConfig:
     def validate(self) -> Violations:
         """Yield how `batch` does not go with the queue; without a queue it does nothing."""
         for weight, consumers in self.num_consumers_by_weight.items():
-            if not weights.LEAST <= weight <= weights.MOST or consumers <= 0:
+            if weight not in _WEIGHTS or consumers <= 0:
                 text = f"`{weight}: {consumers}` must be a weight from 1 to 10 and a number above 0"
                 yield ("num_consumers_by_weight",), text
         if self.storage is not None:
@@ -121,7 +122,7 @@ class QueueConfig:
 
     def consumers(self, weight: int) -> int:
         """Requests of a weight that are sent at the same time."""
-        return self.num_consumers_by_weight.get(weight, self.num_consumers)
+        return self.num_consumers_by_weight.get(str(weight), self.num_consumers)
 
     @property
     def shared_calls(self) -> int:

@@ -80,3 +80,16 @@ def test_sizes_in_different_units_are_not_compared(text):
 def test_its_unit_is_the_queues_unless_it_says_otherwise():
     assert read("{sizer: bytes, queue_size: 10000, batch: {}}").batching().sizer == "bytes"
     assert read("{sizer: bytes, batch: {sizer: items}}").batching().sizer == "items"
+
+
+def test_a_weight_may_have_its_own_number_of_consumers():
+    config = read('{num_consumers_by_weight: {"10": 4, "3": 10}, max_bytes: 1MiB}')
+    assert [config.consumers(weight) for weight in (10, 5, 3)] == [4, 1, 10]
+    assert config.shared_calls == 10
+    assert config.room().limits == {"requests": 1000, "bytes": 1 << 20}
+
+
+@pytest.mark.parametrize("number", ['{"11": 1}', '{"0": 1}', '{"5": 0}', "{a: 1}"])
+def test_a_number_of_consumers_for_what_is_no_weight_is_refused(number):
+    with pytest.raises(problems.InvalidConfig, match="must be a weight from 1 to 10 and a number"):
+        read(f"num_consumers_by_weight: {number}")

@@ -73,7 +73,7 @@ async def test_lower_weights_share_their_calls_and_each_keeps_its_order():
 @scenario
 async def test_each_weight_may_have_its_own_number_of_senders():
     destination = Destination()
-    queue = {"num_consumers_by_weight": {10: 4, 3: 2}}
+    queue = {"num_consumers_by_weight": {"10": 4, "3": 2}}
     async with running(destination, **queue) as (agent, exporter):
         for weight in (10, 5, 3):
             for _ in range(8):
