@@ -211,11 +211,11 @@ def test_an_exporter_that_never_returns_does_not_keep_the_agent_from_stopping(tm
         group.set_limit(32 << 20)
         with agent_process.running(config, tmp_path, environment=environment) as agent:
             memory_cgroup.kill(group)
-            agent.wait_for_line("no answer within 0.1 s")
+            agent.wait_for_line("no answer within")
             stopped = agent.stop()
 
     assert stopped.sums["logs"]["dropped"] >= 1, "counted, as the sum closes"
 
 
-def test_queue_options_are_those_of_the_others():
-    assert sdk.Config(exporter="console").sending_queue == QueueConfig()
+def test_one_request_that_fails_does_not_hold_up_the_rest_by_default():
+    assert sdk.Config(exporter="console").sending_queue == QueueConfig(num_consumers=10)

@@ -13,6 +13,10 @@ from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.retry import RetryConfig
 
 
+def _several() -> QueueConfig:
+    return QueueConfig(num_consumers=10)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Options of the exporter `sdk`; what the exporter itself wants is in `options`."""
@@ -41,8 +45,9 @@ class Config:
     """Time for one try, default 30s; 0 for no limit. A call that takes longer goes on, and the
     next try of the same request waits on for it."""
 
-    sending_queue: QueueConfig = dataclasses.field(default_factory=QueueConfig)
-    """What waits to be sent."""
+    sending_queue: QueueConfig = dataclasses.field(default_factory=_several)
+    """What waits to be sent; `num_consumers` is 10 by default, so that one request that fails does
+    not hold up those behind it: only if others get through is it known whose fault it is."""
 
     retry_on_failure: RetryConfig = dataclasses.field(default_factory=RetryConfig)
     """What is tried again, and for how long."""
