@@ -185,3 +185,31 @@ def test_what_was_damaged_is_kept_to_be_looked_at_but_not_for_ever(killed, tmp_p
     kept = [one for one in (tmp_path / "copy").glob("*.damaged-*") if "-wal" not in one.name]
     assert len(kept) == 3
     assert str(max(kept)) in caplog.text
+
+
+async def test_damage_that_is_met_while_the_agent_runs_is_survived(tmp_path, caplog):
+    """More than the caches hold; pages are overwritten under the running agent."""
+    names = [f"{number} " + "x" * 20_000 for number in range(400)]
+    destination = keeping.Destination(is_up=False)
+    async with keeping.running(tmp_path, destination) as (agent, exporter):
+        for name in names:
+            await agent.consume(exporter, exporting.logs(name))
+        overwrite_leaves(tmp_path / "queue.db", 3)
+        destination.is_up = True
+        await keeping.until(lambda: agent.sum().get("delivered", 0) > 300)
+        await agent.consume(exporter, exporting.logs("new"))
+        await keeping.until(lambda: body("new") in destination.bodies)
+        became = agent.sum()
+    assert set(destination.bodies) <= {body(name) for name in [*names, "new"]}
+    lost = len(names) + 1 - len(set(destination.bodies))
+    assert 0 < lost <= became["storage_damaged"]
+    assert "was made anew" in caplog.text
+
+
+def overwrite_leaves(path: pathlib.Path, count: int) -> None:
+    """Some pages from the middle of a table: 0x0d is the first byte of such a page."""
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        leaves = [at for at in range(4096, size, 4096) if os.pread(file.fileno(), 1, at) == b"\r"]
+        for at in leaves[len(leaves) // 2 :][:count]:
+            os.pwrite(file.fileno(), b"\xff" * 4096, at)
