@@ -29,7 +29,7 @@ async def shared(
     """Exporters whose queues are in one small file."""
     agent = exporting.Agent("otlp_http/0")
     settings = dataclasses.replace(agent.settings, id=ComponentId.parse("file_storage"))
-    config = file_storage.Config(directory=str(folder), max_size=MAX_BYTES)
+    config = file_storage.Config(directory=str(folder), max_size=MAX_BYTES, disk_reserve_mib=0)
     storage = file_storage.FileStorage(settings, config)
     queue = QueueConfig(storage="file_storage")
     exporters = [

@@ -154,7 +154,7 @@ class Kept:
         request = self._joining().request(items)
         outcome, why = await self._account.settle(request, keeps=True)
         if outcome is Outcome.DIVIDED:
-            return all([await self._send(level, [item]) for item in items])
+            return await self._send_each(level, items)
         if outcome is Outcome.STOPPED:
             return False
         self._forget(level, items)  # with the count, before anything else can run
@@ -162,6 +162,13 @@ class Kept:
             await self._written(items, self._started().bury(items[0].id, why))
         else:
             await self._written(items, self._started().remove([item.id for item in items]))
+        return True
+
+    async def _send_each(self, level: Level, items: Sequence[Item]) -> bool:
+        """Send what was refused together one after the other; False once one stays."""
+        for item in items:
+            if not await self._send(level, [item]):
+                return False
         return True
 
     async def _leave_out(self, level: Level, item: Item) -> bool:
@@ -204,7 +211,8 @@ class Kept:
             is_full = error.reason == "queue_full"
             if is_full and await self._limit.make_room(request.weight, len(request.body)):
                 return False
-            refused = errors.Refused if is_full else NotWritten
+            is_by_limit = is_full or error.reason == "too_large"
+            refused = errors.Refused if is_by_limit else NotWritten
             raise refused(str(error), reason=error.reason) from error
         return True
 
