@@ -47,6 +47,13 @@ class CgroupBooks:
         self._watched[inode] = path
         self._allowance[inode] += counts_twice
 
+    def add_repeat(self, inode: int | None) -> None:
+        """A kill that was booked counts twice, in this cgroup or in one that is not known."""
+        if inode is None:
+            self._unplaced += 1
+        else:
+            self._allowance[inode] += 1
+
     def place(self, count: int) -> Iterator[tuple[cgroups.Count | None, int]]:
         """Book kills that have no record on the cgroups whose counters said more than was told.
 

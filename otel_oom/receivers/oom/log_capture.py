@@ -57,6 +57,7 @@ class LogCapture:
         self._reports = log_reports.Reports()
         self._waiting: collections.deque[ToldKill] = collections.deque()
         self._distinct = 0
+        self._primary: int | None = None
         self._overwritten = self._log.overwritten
         self._explained = self._log.overwritten
         self._checks = 0
@@ -113,7 +114,10 @@ class LogCapture:
         if self._log.overwritten != self._overwritten:
             self._overwritten = self._log.overwritten
             self._reports.forget()
+        repeats = self._reports.repeats
         logged = self._reports.take(record)
+        if self._reports.repeats != repeats:
+            self._judge.books.add_repeat(self._primary)
         if logged is None or {logged.killed.pid, logged.tgid} & self._told_before:
             return
         kill = self._examine(logged, now_s)
@@ -121,7 +125,9 @@ class LogCapture:
         self._waiting.append(kill)
         cgroup = kill.cgroup
         inode = self._run.hierarchy.inode(cgroup) if cgroup is not None else 0
-        self._judge.books.add_logged(inode or None, cgroup or "", counts_twice=False)
+        self._judge.books.add_logged(inode or None, cgroup or "")
+        if logged.is_primary:
+            self._primary = inode or None
         self._run.kills[kill.constraint or "unknown"] += 1
 
     def _examine(self, logged: log_reports.LoggedKill, now_s: float) -> ToldKill:

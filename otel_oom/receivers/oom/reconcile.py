@@ -108,10 +108,14 @@ class Reconciler:
             self._booked += 1
             self._cgroups.add(kill)
 
-    def add_logged(self, inode: int | None, path: str, *, counts_twice: bool) -> None:
+    def add_logged(self, inode: int | None, path: str) -> None:
         """Book a kill that the kernel's log told of; without an inode its cgroup is not known."""
         self._booked += 1
-        self._cgroups.add_one(inode, path, counts_twice=counts_twice)
+        self._cgroups.add_one(inode, path, counts_twice=False)
+
+    def add_repeat(self, inode: int | None) -> None:
+        """The kernel counted a victim that was told before once more."""
+        self._cgroups.add_repeat(inode)
 
     def settle(self, is_still: Callable[[], bool]) -> None:
         """Once the books are closed, cgroups whose kills were told without one are right, too.
