@@ -5,6 +5,7 @@ A recording is made by `python tests/kernels/record_log_lines.py` in virtual mac
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import pathlib
@@ -27,9 +28,10 @@ class Scene(NamedTuple):
     records: list[bytes]
 
 
-def scenes() -> list[Scene]:
+@functools.cache
+def scenes() -> tuple[Scene, ...]:
     """All that were recorded."""
-    return [scene for path in sorted(FOLDER.glob("*.jsonl.gz")) for scene in _scenes(path)]
+    return tuple(scene for path in sorted(FOLDER.glob("*.jsonl.gz")) for scene in _scenes(path))
 
 
 def _scenes(path: pathlib.Path) -> list[Scene]:
