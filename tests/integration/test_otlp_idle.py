@@ -98,7 +98,8 @@ async def test_a_call_under_way_keeps_it_open_however_long_it_takes(server):
         return b""
 
     server.script[:] = [slow]
-    async with exporter_to(server.address) as (agent, exporter):
+    queue = QueueConfig(num_consumers=3)
+    async with exporter_to(server.address, sending_queue=queue) as (agent, exporter):
         await agent.consume(exporter, exporting.logs("a"))
         await server.wait_for(1)
         await agent.consume(exporter, exporting.logs("b"))
