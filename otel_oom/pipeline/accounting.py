@@ -34,6 +34,8 @@ class Balance:
     rejected: int
     dropped: dict[str, int]
     held: int
+    kept: int = 0
+    """Of `held`, what outlives the agent."""
 
     @property
     def difference(self) -> int:
@@ -66,6 +68,7 @@ class Ledger:
         self._left: collections.Counter[tuple[str, Signal]] = collections.Counter()
         self._owner = ""
         self._holders: list[tuple[str, str, Callable[[Signal], int]]] = []
+        self._keepers: list[tuple[str, Callable[[Signal], int]]] = []
         self._gauges: list[tuple[str, str, str, Callable[[], float]]] = []
         self._queues: list[tuple[str, str, Callable[[], Mapping[int, Depth]]]] = []
         """With the owner first."""
@@ -116,6 +119,10 @@ class Ledger:
         """
         self._holders.append((self._owner, component, held))
 
+    def keep(self, kept: Callable[[Signal], int]) -> None:
+        """Register what of the items that a component holds is on a disk."""
+        self._keepers.append((self._owner, kept))
+
     def gauge(self, name: str, component: str, read: Callable[[], float]) -> None:
         """Register a self-telemetry gauge beside the sum, e.g. `exporter_queue_size`."""
         self._gauges.append((self._owner, name, component, read))
@@ -141,6 +148,7 @@ class Ledger:
             for signal in Signal if owner not in but else ():
                 self._left[component, signal] += held(signal)
         self._holders[:] = [one for one in self._holders if one[0] in but]
+        self._keepers[:] = [one for one in self._keepers if one[0] in but]
         self._gauges[:] = [one for one in self._gauges if one[0] in but]
         self._queues[:] = [one for one in self._queues if one[0] in but]
 
@@ -158,6 +166,7 @@ class Ledger:
             rejected=_total(self._rejected, signal),
             dropped=dict(dropped),
             held=_total(self._left, signal) + sum(held(signal) for *_, held in self._holders),
+            kept=sum(kept(signal) for _, kept in self._keepers),
         )
 
     def rows(self) -> Iterator[tuple[str, str, Signal, str, int]]:

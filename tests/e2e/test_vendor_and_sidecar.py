@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +49,10 @@ def shipped(name: str, folder: pathlib.Path) -> dict[str, Any]:
     """A shipped example; only where it keeps its books and its queue is another, and its port."""
     config: dict[str, Any] = yaml.safe_load((CONFIGS / name).read_text())
     [port] = real_collector.free_ports(1)
-    config["receivers"]["oom"] = {"state_directory": str(folder / "state")}
+    config["receivers"]["oom"] = {
+        "state_directory": str(folder / "state"),
+        "reconcile_interval": "1s",
+    }
     config["extensions"]["file_storage"]["directory"] = str(folder / "queue")
     config["extensions"]["health_check"] = {"endpoint": f"127.0.0.1:{port}"}
     return config
@@ -138,7 +142,8 @@ def test_a_sidecar_that_was_killed_delivers_once_its_collector_is_there(
     with agent_process.running(text, tmp_path) as agent:
         kill = sleeper.kill(group)
         agent.wait_for_line("StatusRecoverableError")
-        collected.until(lambda: is_kept(tmp_path / "queue" / "queue.db", group.name), "the row")
+        # What is on the disk is as good as told: the next agent must not tell it again.
+        collected.until(lambda: is_noted(tmp_path / "state" / "oom.json", group), "the books")
         agent.process.kill()
         agent.process.wait()
     with (
@@ -146,29 +151,23 @@ def test_a_sidecar_that_was_killed_delivers_once_its_collector_is_there(
         agent_process.running(text, tmp_path) as agent,
     ):
         span = collected.the_span(peer, group)
-        [log] = collected.until(lambda: captured(collected.logs(peer), group), "the log record")
+        collected.until(lambda: of_group(peer, group), "the log record")
         stopped = agent.stop()
+        [log] = of_group(peer, group)
 
     assert log.attributes["process.pid"] == kill.victim
     assert (log.item.trace_id, log.item.span_id) == (span.item.trace_id, span.item.span_id)
     assert stopped.sums["logs"]["recovered"] > 0
 
 
-def captured(
-    found: list[collected.Found], group: memory_cgroup.MemoryCgroup
+def of_group(
+    peer: real_collector.Collector, group: memory_cgroup.MemoryCgroup
 ) -> list[collected.Found]:
-    """The records of the cgroup that are of a process.
-
-    The next agent may not know that the kill was told: then it tells it again, from the counter alone.
-    """
-    return [
-        one
-        for one in collected.of_group(found, group)
-        if one.attributes["oom.capture.mode"] == "core"
-    ]
+    """The records of the cgroup, of whatever kind."""
+    return collected.of_group(collected.logs(peer), group)
 
 
-def is_kept(path: pathlib.Path, group: str) -> bool:
-    """Whether a log record and a span of the cgroup are in the queue's file or in its log."""
-    files = [path, path.with_name(path.name + "-wal")]
-    return sum(file.read_bytes().count(group.encode()) for file in files if file.exists()) >= 2
+def is_noted(books: pathlib.Path, group: memory_cgroup.MemoryCgroup) -> bool:
+    """Whether the agent has noted the cgroup's kill as told."""
+    told = json.loads(books.read_text())["cgroups"] if books.exists() else {}
+    return bool(told.get(str(group.inode)))

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from otel_oom import errors
+from otel_oom.pipeline.data import Signal
 from otel_oom.pipeline.sending.account import Account, Outcome
 from otel_oom.pipeline.sending.request import Request
 
@@ -45,6 +46,8 @@ class Aside:
         self._account = account
         self._keep = keep
         self._hold = hold
+        self.held: collections.Counter[Signal] = collections.Counter()
+        """Items."""
         self._waiting: collections.deque[Request] = collections.deque()
         self._bytes = 0
         self._tasks: dict[Work, asyncio.Task[None]] = {}
@@ -58,6 +61,7 @@ class Aside:
             _log.error("the disk does not take what is critical: it is held in memory")
         self._waiting.append(request)
         self._bytes = size
+        self.held[request.signal] += request.items
         self._hold(request, request.items)
         for work in (self._send, self._move_again):
             if work not in self._tasks or self._tasks[work].done():
@@ -115,4 +119,5 @@ class Aside:
 
     def _forget(self, request: Request) -> None:
         self._bytes -= len(request.body)
+        self.held[request.signal] -= request.items
         self._hold(request, -request.items)

@@ -66,6 +66,7 @@ class Kept:
         self._limit = Limit(0)
         turns.has_more = self._has_more
         settings.ledger.hold(settings.name, self._held.__getitem__)
+        settings.ledger.keep(lambda signal: self._held[signal] - self._aside.held[signal])
         settings.ledger.gauge("exporter_queue_size", settings.name, self._size)
         settings.ledger.gauge("exporter_queue_capacity", settings.name, lambda: config.capacity)
         settings.ledger.queue(settings.name, self._depths)

@@ -228,14 +228,15 @@ class OomReceiver:
     def _save(self, running: modes.Capture) -> None:
         """Keep the books of a moment, once as many records have left the agent as it had made.
 
-        Until then an agent that is killed loses records, and the next start tells of them.
+        Until then an agent that is killed loses records, and the next start tells of them. What
+        is on a disk is not lost.
         """
         balance = self._settings.ledger.balance(Signal.LOGS)
         made = balance.produced + balance.copied
         if self._unsaved is None:
             self._unsaved = made, running.books()
         due, saved = self._unsaved
-        if made - balance.held - balance.difference >= due:
+        if made - (balance.held - balance.kept) - balance.difference >= due:
             if self._run:
                 self._run.store.save(saved)
             self._unsaved = None
