@@ -175,6 +175,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="of each side and round")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--rate", type=float, default=10_000.0, help="records a second")
+    promises = range(len(delivery_sides.PAIRS))
+    parser.add_argument("--promise", type=int, choices=promises, help="0: on the disk; 1: written")
     options, _ = parser.parse_known_args()
     if sentence := skips.go():
         print(f"left out: {sentence}")
@@ -187,7 +189,9 @@ def main() -> None:
     )
     print("|---" + "|---:" * 15 + "|", flush=True)
     for _ in range(options.rounds):
-        for pair in delivery_sides.PAIRS:
+        for promise, pair in enumerate(delivery_sides.PAIRS):
+            if options.promise not in (None, promise):
+                continue
             first: Run | None = None
             for name, side in pair.items():
                 run = measure(name, side, template, requests * template.records, options.rate)
