@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -52,7 +53,10 @@ class Task:
     def finish(self, timeout_s: float = 300) -> list[Operation]:
         """Let it begin, and wait for all that it did."""
         told, _ = self._process.communicate("\n", timeout=timeout_s)
-        memory_cgroup.lived(self._process.returncode)
+        if self._process.returncode == -signal.SIGKILL:
+            raise memory_cgroup.KilledAnother("the task was killed beside the victim")
+        if self._process.returncode:
+            raise OSError(f"operations ended with {self._process.returncode}")
         return [Operation(self.tid, *map(int, line.split())) for line in told.splitlines()]
 
 
