@@ -6,7 +6,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from doubles import confined_agent, memory_cgroup
@@ -45,19 +44,6 @@ def test_a_user_without_both_capabilities_is_told_what_is_missing(
     assert "Traceback" not in log
 
 
-def wait_for_kill(agent: confined_agent.ConfinedAgent, cgroup: str, pid: int) -> dict[str, object]:
-    """The record of a kill; the log may not know its cgroup, the counters do not know its pid."""
-    deadline = time.monotonic() + confined_agent.PATIENCE_S
-    while time.monotonic() < deadline:
-        for record in agent.records():
-            if record.get("process.pid") == pid:
-                return record
-            if "oom.missed.count" in record and record.get("process.linux.cgroup") == cgroup:
-                return record
-        time.sleep(0.02)
-    raise AssertionError(f"the kill did not come:\n{agent.log()}")
-
-
 def log_is_restricted() -> bool:
     return pathlib.Path("/proc/sys/kernel/dmesg_restrict").read_text() == "1\n"
 
@@ -81,7 +67,7 @@ def test_each_mode_with_exactly_the_capabilities_that_it_needs(
         agent.wait_until_running()
         hog = group.hog("eat=100M")
         assert hog.wait() == -signal.SIGKILL
-        found = wait_for_kill(agent, group.name, hog.pid)
+        found = agent.wait_for_kill(group.name, hog.pid)
         assert agent.stop() == 0, agent.log()
         log = agent.log()
     assert found["oom.capture.mode"] == mode

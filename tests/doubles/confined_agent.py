@@ -132,6 +132,19 @@ class ConfinedAgent:
             time.sleep(0.02)
         return found
 
+    def wait_for_kill(self, cgroup: str, pid: int) -> dict[str, Any]:
+        """The record of a kill; the log may not know its cgroup, the counters do not know its pid."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            for record in self.records():
+                is_counted = record.get("process.linux.cgroup") == cgroup
+                if record.get("process.pid") == pid or (
+                    is_counted and "oom.missed.count" in record
+                ):
+                    return record
+            time.sleep(0.02)
+        raise AssertionError(f"the kill did not come:\n{self.log()}")
+
 
 @contextlib.contextmanager
 def started(
