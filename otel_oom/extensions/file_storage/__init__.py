@@ -7,13 +7,12 @@ with a checksum, and is on the disk before it counts as accepted. One agent has 
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import io
 import pathlib
 
 from otel_oom import errors
-from otel_oom.config.types import ByteSize, Violations
+from otel_oom.extensions.file_storage.config import Config
 from otel_oom.extensions.file_storage.control import Control
 from otel_oom.pipeline import component
 from otel_oom.pipeline.data import Signal
@@ -23,46 +22,6 @@ from otel_oom.pipeline.durable.requests import Added, Requests
 from otel_oom.pipeline.durable.salvage import Report
 
 FILE, _LOCK = "queue.db", "lock"
-_LEAST_BYTES = 256 << 10
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """Options of the `file_storage` extension."""
-
-    directory: str = "/var/lib/otel-oom/file_storage"
-    """Where the files are, an absolute path; one agent alone may use it. Default
-    `/var/lib/otel-oom/file_storage`."""
-
-    create_directory: bool = False
-    """Whether the directory is made if it is not there. Default false: it is an error then."""
-
-    directory_permissions: str = "0750"
-    """Permissions of a directory that is made, in octal. Default `0750`."""
-
-    disk_reserve_mib: int = 8
-    """MiB of the disk that are taken at the start and given up when the disk is full: for critical
-    requests (weight 10) and for the removal of what was delivered. Others are refused then
-    (`storage_full`). Default 8; 0 keeps none."""
-
-    max_size: ByteSize = ByteSize(1 << 30)
-    """How large the file may become, for all queues in it, default 1GiB. A tenth of it is for the
-    critical weight alone. Once it is full, what was refused by a destination goes first, then what
-    came last of the lowest weight (`evicted`); if that is no lower than what comes, what comes is
-    refused (`queue_full`). Beside the file there is its log, of some MiB."""
-
-    def validate(self) -> Violations:
-        """Yield what cannot work."""
-        if self.disk_reserve_mib < 0:
-            text = f"`disk_reserve_mib` ({self.disk_reserve_mib}) must not be negative"
-            yield ("disk_reserve_mib",), text
-        if self.max_size < _LEAST_BYTES:
-            yield ("max_size",), f"`max_size` ({self.max_size}) must be at least {_LEAST_BYTES}"
-        if not pathlib.Path(self.directory).is_absolute():
-            yield ("directory",), f"`directory` ({self.directory}) must be an absolute path"
-        if not _is_octal(self.directory_permissions):
-            text = f"`directory_permissions` ({self.directory_permissions}) must be octal: '0750'"
-            yield ("directory_permissions",), text
 
 
 class FileStorage:
@@ -107,7 +66,9 @@ class FileStorage:
                 f"cannot use `directory` {self._folder}: {error.strerror or error}; "
                 "give the agent's user the right to write there, or choose another"
             ) from error
-        database = Database(self._folder / FILE, self._count, self._config.disk_reserve_mib << 20)
+        reserve_bytes, syncs_all = self._config.disk_reserve_mib << 20, self._config.fsync
+        path = self._folder / FILE
+        database = Database(path, self._count, reserve_bytes, syncs_all=syncs_all)
         try:
             await database.open()
         except errors.StorageError as error:
@@ -156,10 +117,6 @@ class FileStorage:
                 f"`directory` {self._folder} is in use by another agent; give each its own"
             ) from None
         self._lock = lock
-
-
-def _is_octal(text: str) -> bool:
-    return bool(text) and all(digit in "01234567" for digit in text)
 
 
 FACTORY = component.Factory(

@@ -48,9 +48,12 @@ class Database:
         path: pathlib.Path,
         on_report: Callable[[Report], None] = lambda _: None,
         reserve_bytes: int = 0,
+        *,
+        syncs_all: bool = False,
     ) -> None:
         self._path = path
         self._reserve_bytes = reserve_bytes
+        self._syncs_all = syncs_all
         self._on_report = on_report
         self._store: Store | None = None
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "file_storage")
@@ -123,7 +126,7 @@ class Database:
 
     def _commit(self, jobs: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
         works = [job.work for job in jobs]
-        is_synced = any(job.is_critical for job in jobs)
+        is_synced = self._syncs_all or any(job.is_critical for job in jobs)
         may_use_reserve = all(job.is_critical or job.frees for job in jobs)
         store = self._opened()
         results = store.write(works, is_synced=is_synced, may_use_reserve=may_use_reserve)

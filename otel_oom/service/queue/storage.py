@@ -12,6 +12,7 @@ import otel_oom
 from otel_oom import errors
 from otel_oom.config.types import ComponentId
 from otel_oom.extensions import file_storage
+from otel_oom.extensions.file_storage.config import Config
 from otel_oom.pipeline import accounting, component
 from otel_oom.pipeline.durable import framing
 from otel_oom.pipeline.durable.requests import Message
@@ -94,7 +95,7 @@ def directories(config: AgentConfig) -> dict[str, pathlib.Path]:
     found = {
         str(id_): pathlib.Path(configured.config.directory)
         for id_, configured in config.extensions.items()
-        if id_ in config.service.extensions and isinstance(configured.config, file_storage.Config)
+        if id_ in config.service.extensions and isinstance(configured.config, Config)
     }
     if not found:
         raise errors.ComponentError(
@@ -121,7 +122,7 @@ async def _connected(
 
 @contextlib.asynccontextmanager
 async def _local(directory: pathlib.Path) -> AsyncIterator[Local]:
-    config = file_storage.Config(directory=str(directory))
+    config = Config(directory=str(directory))
     storage = file_storage.FileStorage(_settings(), config)
     try:
         await _start(storage, directory)
