@@ -22,6 +22,7 @@ from doubles import exporting
 
 from otel_oom.pipeline.sending.queue import QueueConfig
 from otel_oom.pipeline.sending.retry import AdaptiveConfig, RetryConfig
+from otel_oom.service import memory
 
 RETRY = RetryConfig(
     initial_interval=0.2,
@@ -42,6 +43,7 @@ def memory_kib(name: str) -> int:
 
 async def main(type_name: str, config: dict[str, Any]) -> None:
     """Answer each line."""
+    memory.share_one_arena()  # as the agent does, before there is a thread
     module = importlib.import_module(f"otel_oom.exporters.{type_name}")
     agent = exporting.Agent(type_name)
     options = {"retry_on_failure": RETRY, "sending_queue": QueueConfig(num_consumers=1), **config}
