@@ -1,8 +1,8 @@
 """Keeps exporters' queues in a directory: a record that is accepted outlives the agent.
 
-The options are those of the collector's `file_storage`, as far as they have a meaning here. Where
-the collector's storage may lose what it has accepted, this one does not: every request is a row
-with a checksum, and is on the disk before it counts as accepted. One agent has a directory.
+A block of the collector's `file_storage` is taken as it is. Where the collector's storage may lose
+what it has accepted, this one does not: every request is a row with a checksum, and is in the file
+before it counts as accepted; one of the critical weight is on the disk. One agent has a directory.
 """
 
 from __future__ import annotations
